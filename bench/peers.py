@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""What Shunt is measured against: DPDK's memif and vhost-user, and Linux's veth with a bridge.
+
+    peers.py memif|vhost SIZE SECONDS [BURST]     Mpps, both directions together
+
+memif and vhost: two dpdk-testpmd of one forwarding core each. The switch (CPU 1) forwards between two ports in io mode:
+it reads no byte of a frame. The guest (CPU 0) has the other ends of both and writes and receives frames (flowgen mode:
+headers are written, nothing is checked). What counts is what the switch sent. No hugepages and no device is needed.
+
+veth: three network namespaces; two are joined by veth pairs to a bridge in the third.
+"""
+
+import argparse
+import os
+import re
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+SWITCH_CPU = 1
+GUEST_CPU = 0
+PROMPT = "testpmd> "
+MBUFS = 16384
+
+# The best of 32, 64, 128, 256 and 512 frames a burst and of the ring sizes each takes: docs/performance.md.
+BEST = {"memif": {"burst": 64, "ring": 1024}, "vhost": {"burst": 64, "ring": 256}}
+
+
+class PeerError(Exception):
+    pass
+
+
+class Testpmd:
+    """A dpdk-testpmd at its prompt. Its main lcore sleeps at the prompt, one other lcore of the same CPU forwards."""
+
+    def __init__(self, run, name, cpu, eal, app):
+        self.name = name
+        self.output = ""
+        command = [
+            "stdbuf", "-oL", "dpdk-testpmd", "--lcores", f"0@{cpu},1@{cpu}", f"--file-prefix=shunt-bench-{os.getpid()}-{name}",
+            "--no-huge", "-m", "512", "--no-pci", "--no-telemetry", *eal,
+            "--", "-i", "--nb-cores=1", f"--total-num-mbufs={MBUFS}", *app,
+        ]
+        environment = dict(os.environ, XDG_RUNTIME_DIR=run, RUNTIME_DIRECTORY=run)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, cwd=run, env=environment)
+        try:
+            self.until_prompt(20)
+        except PeerError:
+            self.stop()
+            raise
+
+    def until_prompt(self, seconds):
+        """What it prints up to its next prompt."""
+        end = time.monotonic() + seconds
+        text = ""
+        fd = self.process.stdout.fileno()
+        while not text.endswith(PROMPT):
+            left = end - time.monotonic()
+            if left <= 0:
+                raise PeerError(f"testpmd {self.name}: no prompt after {seconds} s:\n{text[-2000:]}")
+            if not select.select([fd], [], [], left)[0]:
+                continue
+            piece = os.read(fd, 65536).decode(errors="replace")
+            if not piece:
+                raise PeerError(f"testpmd {self.name} ended:\n{text[-2000:]}")
+            text += piece
+        self.output += text
+        return text
+
+    def command(self, line):
+        try:
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError as error:
+            raise PeerError(f"testpmd {self.name} has gone") from error
+        return self.until_prompt(10)
+
+    def sent(self):
+        """(seconds, frames sent by all ports so far)"""
+        text = self.command("show port stats all")
+        return time.monotonic(), sum(int(n) for n in re.findall(r"TX-packets:\s+(\d+)", text))
+
+    def stop(self):
+        if self.process.poll() is None:
+            try:
+                self.process.stdin.write(b"stop\nquit\n")
+                self.process.stdin.flush()
+                self.process.communicate(timeout=5)
+            except (OSError, ValueError, subprocess.TimeoutExpired):
+                self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            try:
+                stream.close()
+            except OSError:
+                pass
+
+
+def devices(kind, run, ring):
+    """EAL's arguments for the switch and the guest."""
+    sockets = [os.path.join(run, f"{kind}{i}") for i in range(2)]
+    switch, guest = [], []
+    for i, socket in enumerate(sockets):
+        if kind == "memif":
+            log2 = ring.bit_length() - 1
+            common = f"id={i},socket={socket},socket-abstract=no,rsize={log2}"
+            switch += ["--vdev", f"net_memif{i},role=server,{common}"]
+            guest += ["--vdev", f"net_memif{i},role=client,{common}"]
+        else:
+            switch += ["--vdev", f"net_vhost{i},iface={socket},queues=1"]
+            guest += ["--vdev", f"virtio_user{i},path={socket},queues=1,queue_size={ring}"]
+    if kind == "vhost":
+        guest.append("--single-file-segments")
+    return switch, guest
+
+
+def forward(kind, size, seconds, burst=None, ring=None):
+    """Frames a second, both directions together, that the switch-side testpmd sent."""
+    burst = burst or BEST[kind]["burst"]
+    ring = ring or BEST[kind]["ring"]
+    run = tempfile.mkdtemp(prefix="shunt-peer-")
+    started = []
+    try:
+        switch_devices, guest_devices = devices(kind, run, ring)
+        app = [f"--burst={burst}", f"--rxd={ring}", f"--txd={ring}"]
+        switch = Testpmd(run, "switch", SWITCH_CPU, switch_devices, app + ["--forward-mode=io"])
+        started.append(switch)
+        guest = Testpmd(run, "guest", GUEST_CPU, guest_devices, app + ["--forward-mode=flowgen", f"--txpkts={size}"])
+        started.append(guest)
+        switch.command("start")
+        guest.command("start")
+        time.sleep(0.5)
+        since, before = switch.sent()
+        time.sleep(seconds)
+        until, after = switch.sent()
+        if after == before:
+            raise PeerError(f"{kind}: nothing was forwarded")
+        return (after - before) / (until - since)
+    finally:
+        for process in reversed(started):
+            process.stop()
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=sorted(BEST))
+    parser.add_argument("size", type=int, help="frame length in bytes, without FCS")
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("burst", type=int, nargs="?")
+    parser.add_argument("--ring", type=int, help="ring size")
+    args = parser.parse_args()
+    try:
+        rate = forward(args.kind, args.size, args.seconds, args.burst, args.ring)
+    except (PeerError, FileNotFoundError) as error:
+        print(f"peers.py: {error}", file=sys.stderr)
+        return 1
+    print(f"{rate / 1e6:.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

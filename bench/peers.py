@@ -12,6 +12,7 @@ veth: three network namespaces; two are joined by veth pairs to a bridge in the 
 """
 
 import argparse
+import contextlib
 import os
 import re
 import select
@@ -23,6 +24,7 @@ import time
 
 SWITCH_CPU = 1
 GUEST_CPU = 0
+ADDRESS = ("10.77.0.1", "10.77.0.2")
 PROMPT = "testpmd> "
 MBUFS = 16384
 
@@ -145,6 +147,53 @@ def forward(kind, size, seconds, burst=None, ring=None):
         for process in reversed(started):
             process.stop()
         shutil.rmtree(run, ignore_errors=True)
+
+
+# ---- Linux ----
+
+
+def ip(*arguments):
+    done = subprocess.run(["ip", *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise PeerError(f"ip {' '.join(arguments)}: {done.stderr.decode().strip()}")
+
+
+def inside(netns_name, *command):
+    return ["ip", "netns", "exec", netns_name, *command]
+
+
+def netns_del(name):
+    with contextlib.suppress(PeerError):
+        ip("netns", "del", name)
+
+
+def netns(stack, name):
+    """A network namespace that goes with the stack; without IPv6, which would send on its own."""
+    ip("netns", "add", name)
+    stack.callback(netns_del, name)
+    subprocess.run(inside(name, "sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6"),
+                   stderr=subprocess.DEVNULL, check=False)
+    ip("-n", name, "link", "set", "lo", "up")
+
+
+def configure(name, device, end):
+    ip("-n", name, "address", "add", ADDRESS[end] + "/24", "dev", device)
+    ip("-n", name, "link", "set", device, "up")
+
+
+def veth_bridge(stack, prefix):
+    """Two namespaces and a bridge in a third between them. Returns the names of the two."""
+    middle = prefix + "-br"
+    ends = (prefix + "-a", prefix + "-b")
+    for name in (middle, *ends):
+        netns(stack, name)
+    ip("-n", middle, "link", "add", "br0", "type", "bridge")
+    ip("-n", middle, "link", "set", "br0", "up")
+    for i, name in enumerate(ends):
+        ip("-n", middle, "link", "add", f"port{i}", "type", "veth", "peer", "name", "eth0", "netns", name)
+        ip("-n", middle, "link", "set", f"port{i}", "master", "br0", "up")
+        configure(name, "eth0", i)
+    return ends
 
 
 def main():

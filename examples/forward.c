@@ -62,9 +62,11 @@ int main(int argc, char **argv)
 			return 1;
 		}
 	}
-	while (!stopping) {
+	for (unsigned rounds = 0; !stopping; rounds++) {
 		if (move(ports[0], ports[1]) + move(ports[1], ports[0]) == 0)
 			rest(context, ports);
+		else if (rounds % 1024 == 0) /* links come and go under traffic too */
+			shunt_context_process(context);
 	}
 	shunt_port_close(ports[0]);
 	shunt_port_close(ports[1]);

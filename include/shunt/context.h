@@ -58,6 +58,12 @@ struct shunt_pool *shunt_vif_pool(struct shunt_port *port, unsigned queue);
 /* Add to, or delete from, the multicast groups that a vif receives. -EOPNOTSUPP: not a vif. -ENOTCONN, -EAGAIN. */
 int shunt_vif_multicast(struct shunt_port *port, const uint8_t mac[6], bool add);
 
+/*
+ * Where the library's log lines go, for the whole process; NULL: nowhere, as at the start. Levels: 0 error, 1 warning,
+ * 2 information. Call it before anything else; `sink` may be called from any thread that uses the library.
+ */
+void shunt_log_to(void (*sink)(void *arg, int level, const char *line), void *arg);
+
 #ifdef __cplusplus
 }
 #endif

@@ -14,6 +14,7 @@
 #include <shunt/context.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "vif/guest.h"
 
 struct entry {
@@ -27,6 +28,20 @@ struct shunt_context {
 	struct entry *guests;
 	char error[192];
 };
+
+/* The public face of base/log.h. The one thing here that a whole process shares. */
+static void (*public_sink)(void *arg, int level, const char *line);
+
+static void pass_on(void *arg, enum log_level level, const char *line)
+{
+	public_sink(arg, (int)level, line);
+}
+
+void shunt_log_to(void (*sink)(void *arg, int level, const char *line), void *arg)
+{
+	public_sink = sink;
+	log_to(sink ? pass_on : NULL, arg, LOG_INFO);
+}
 
 int shunt_context_new(struct shunt_context **out)
 {

@@ -196,16 +196,31 @@ uint64_t vif_guest_deadline(const struct vif_guest *g)
 	return g->retry_at;
 }
 
+static void guest_lost(struct vif_guest *g, const char *why, unsigned retry_ms)
+{
+	log_warn("%s: %s", g->port.info.name, why);
+	guest_disconnect(g);
+	g->retry_ms = retry_ms;
+	g->retry_at = clock_ns() + retry_ms * CLOCK_MS;
+}
+
+static bool guest_broken(const struct vif_guest *g)
+{
+	for (unsigned i = 0; i < g->frontend->front.nqueues; i++) {
+		if (g->frontend->front.queues[i].broken[0])
+			return true;
+	}
+	return false;
+}
+
 void vif_guest_process(struct vif_guest *g)
 {
 	char why[128];
 
-	if (g->platform && g->platform->ops->process(g->platform)) {
-		log_warn("%s: the host is gone", g->port.info.name);
-		guest_disconnect(g);
-		g->retry_ms = RETRY_MIN_MS;
-		g->retry_at = clock_ns() + g->retry_ms * CLOCK_MS;
-	}
+	if (g->platform && g->platform->ops->process(g->platform))
+		guest_lost(g, "the host is gone", RETRY_MIN_MS);
+	else if (g->frontend && guest_broken(g))
+		guest_lost(g, "the back end cannot be trusted", RETRY_MAX_MS);
 	if (!g->platform && clock_ns() >= g->retry_at) {
 		if (guest_connect(g, why, sizeof(why)) == 0) {
 			g->retry_at = CLOCK_NEVER;

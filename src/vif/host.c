@@ -305,6 +305,7 @@ void vif_detach(struct vif *vif, const char *why)
 		struct netif_backend *backend = vif->backend;
 		bool lied = backend->broken[0];
 
+		op_stop(vif, backend); /* from here on its counters stand still */
 		stats_keep(&vif->past, &backend->back.port);
 		netif_backend_free(backend);
 		vif->backend = NULL;

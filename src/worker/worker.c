@@ -103,6 +103,7 @@ struct worker {
 	struct worker_queue *timed;
 	struct worker_queue *asleep_list;
 	unsigned nactive;
+	uint32_t flying; /* handed over and not home, to all others */
 	uint64_t now;
 	uint64_t looked; /* at epoll */
 
@@ -185,12 +186,13 @@ static int queue_watch(struct worker *w, struct worker_queue *q)
 	return q->fd < 0 || !epoll_ctl(w->epoll, EPOLL_CTL_MOD, q->fd, &event) ? 0 : -errno;
 }
 
-/* Stop polling a queue that has nothing, if it agrees. */
+/* Stop polling a queue that has nothing, if it agrees. Not while packets are with other workers: once they are home, the
+ * queue they came from is to pass their completion on. */
 static void queue_rest(struct worker *w, struct worker_queue *q)
 {
 	uint64_t when;
 
-	if (!shunt_port_arm(q->port, q->queue))
+	if (w->flying || !shunt_port_arm(q->port, q->queue))
 		return;
 	when = shunt_port_deadline(q->port, q->queue);
 	wait_sleep(&q->wait);
@@ -252,6 +254,7 @@ static void hand_over(struct worker *w, unsigned to, unsigned port_id, unsigned 
 		(void)spsc_put(&lane->out, &item, 1);
 	}
 	lane->flying += take;
+	w->flying += take;
 	counter_add(&w->handed_over, take);
 	if (take < n) {
 		counter_add(&w->source->rx_drops[SHUNT_DROP_HANDOFF], n - take);
@@ -335,13 +338,14 @@ static void output(void *arg, unsigned port_id, struct shunt_packet **packets, u
 }
 
 /* Packets that this worker handed over are back. */
-static void take_home(struct lane *lane)
+static void take_home(struct worker *w, struct lane *lane)
 {
 	struct shunt_packet *packets[SHUNT_BATCH];
 	uint32_t n;
 
 	while ((n = spsc_take(&lane->home, (void **)packets, SHUNT_BATCH)) > 0) {
 		lane->flying -= n;
+		w->flying -= n;
 		shunt_packets_release(packets, n);
 	}
 }
@@ -399,7 +403,7 @@ static bool take_over(struct worker *w)
 		any = any || n;
 		if (n)
 			worker_kick(&all->workers[from]);
-		take_home(&all->lanes[w->index * all->count + from]);
+		take_home(w, &all->lanes[w->index * all->count + from]);
 	}
 	return any;
 }

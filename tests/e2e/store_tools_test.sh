@@ -35,6 +35,7 @@ trap 'exit 1' INT TERM
 serve() {
 	socket=$1
 	shift
+	touch "$socket.out"
 	"$server" "$@" "$socket" >"$socket.out" 2>"$socket.err" &
 	pids="$pids $!"
 	n=0
@@ -121,6 +122,7 @@ expect "rm with all below" "" xenstore-rm /many
 refuse "nothing is left" xenstore-exists /many/a-long-name-599
 
 # Watches: the first event comes at once, then one for each change.
+touch "$dir/watch"
 timeout 10 xenstore-watch -n 3 /w >"$dir/watch" 2>&1 &
 watch=$!
 n=0

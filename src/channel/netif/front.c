@@ -26,9 +26,13 @@
 
 enum {
 	RX_REFILL_AT = 32, /* free slots that make refilling worth a publication */
+	/* Slots looked at in one batch at least, so that the longest packet fits. */
+	RX_FETCH_MIN = 1 + XEN_NETIF_NR_SLOTS_MIN + NETIF_MAX_EXTRAS + 2,
 	PREFETCH_AHEAD = 8,
 	RESOLVE_MAX = 64,  /* frames out of one GSO packet for a back end without GSO */
 };
+
+static_assert((int)SHUNT_BATCH >= (int)RX_FETCH_MIN, "a batch holds the longest packet");
 
 __attribute__((format(printf, 2, 3), cold)) static void queue_break(
 	struct netif_front_queue *q, const char *format, ...)
@@ -476,7 +480,7 @@ static inline uint64_t rx_look(struct netif_front_queue *q, uint32_t index)
 static unsigned front_rx(struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
 {
 	struct netif_front_queue *q = &CONTAINER_OF(port, struct netif_front, port)->queues[queue];
-	uint64_t words[NETIF_RX_RING];
+	uint64_t words[SHUNT_BATCH];
 	uint32_t base = q->rx.rsp_cons;
 	uint64_t bytes = 0;
 	unsigned looked = 0;
@@ -494,7 +498,7 @@ static unsigned front_rx(struct shunt_port *port, unsigned queue, struct shunt_p
 		queue_break(q, "RX response producer is impossible: consumed %u, asked %u", q->rx.rsp_cons, q->rx.req_published);
 		return 0;
 	}
-	fetched = MIN((unsigned)avail, n + XEN_NETIF_NR_SLOTS_MIN + NETIF_MAX_EXTRAS);
+	fetched = MIN((unsigned)avail, MAX(n, (unsigned)RX_FETCH_MIN));
 	while (i < fetched && got < n) {
 		for (; looked < MIN(fetched, i + (unsigned)PREFETCH_AHEAD); looked++)
 			words[looked] = rx_look(q, base + looked);
@@ -515,6 +519,9 @@ static unsigned front_rx(struct shunt_port *port, unsigned queue, struct shunt_p
 		} else {
 			unsigned used;
 
+			/* A long packet that begins near the end of the copies: next time, from its first slot. */
+			if (fetched - i < RX_FETCH_MIN && fetched < (unsigned)avail && i > 0)
+				break;
 			for (; looked < fetched; looked++)
 				words[looked] = rx_look(q, base + looked);
 			used = rx_slow(q, words + i, fetched - i, &packets[got]);

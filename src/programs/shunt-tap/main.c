@@ -225,6 +225,13 @@ static void run(struct shunt_context *context, struct shunt_port *vif, struct sh
 	flow_drop(&down);
 }
 
+static void say(void *arg, int level, const char *line)
+{
+	(void)arg;
+	if (level < 2)
+		(void)fprintf(stderr, "shunt-tap: %s\n", line);
+}
+
 static int usage(const char *what)
 {
 	(void)fprintf(stderr,
@@ -283,6 +290,7 @@ int main(int argc, char **argv)
 	(void)sigaction(SIGINT, &action, NULL);
 	(void)sigaction(SIGTERM, &action, NULL);
 	(void)signal(SIGPIPE, SIG_IGN);
+	shunt_log_to(say, NULL);
 	err = shunt_context_new(&context);
 	if (err)
 		return complain("cannot start", "", err) != 0;

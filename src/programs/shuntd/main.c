@@ -14,13 +14,13 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "programs/common/exit.h"
 #include "programs/shuntd/control.h"
 #include "programs/shuntd/notify.h"
 #include "programs/shuntd/rundir.h"
 #include "programs/shuntd/sandbox.h"
 
 enum {
-	EXIT_USAGE = 2,
 	AGEING_INTERVAL = 5, /* s */
 	FDS_WANTED = 65536,  /* a connected vif takes about eight, one queue more three */
 };
@@ -45,7 +45,7 @@ static int read_config(struct config *config, const char *path)
 
 	if (!file) {
 		(void)fprintf(stderr, "shuntd: %s: %s\n", path, strerror(errno));
-		return EXIT_USAGE;
+		return EXIT_BAD;
 	}
 	err = config_read(config, file, &fault);
 	(void)fclose(file);
@@ -53,7 +53,7 @@ static int read_config(struct config *config, const char *path)
 		(void)fprintf(stderr, "%s:%u: %s\n", path, fault.line, fault.fault.text);
 	else if (err)
 		(void)fprintf(stderr, "shuntd: %s: %s\n", path, strerror(-err));
-	return err ? EXIT_USAGE : 0;
+	return err ? EXIT_BAD : 0;
 }
 
 static void raise_fd_limit(void)
@@ -207,7 +207,7 @@ static int serve(const struct config *config, struct opener *opener)
 	control_free(control);
 	loop_close(&loop);
 	daemon_close(&d);
-	return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+	return ok ? EXIT_OK : EXIT_REFUSED;
 }
 
 static int run(const struct config *config)
@@ -215,13 +215,13 @@ static int run(const struct config *config)
 	const struct opener_config opening = {config->daemon.run, config->daemon.captures, PID_FILE};
 	struct opener *opener = NULL;
 	const char *what;
-	int code = EXIT_FAILURE;
+	int code = EXIT_REFUSED;
 	int lock = rundir_claim(config->daemon.run, &what);
 	int err;
 
 	if (lock < 0) {
 		log_error("%s: %s: %s", config->daemon.run, what, strerror(-lock));
-		return EXIT_FAILURE;
+		return EXIT_REFUSED;
 	}
 	raise_fd_limit();
 	(void)signal(SIGPIPE, SIG_IGN);
@@ -229,7 +229,7 @@ static int run(const struct config *config)
 	if (err) {
 		log_error("cannot start the opener: %s", strerror(-err));
 		(void)close(lock);
-		return EXIT_FAILURE;
+		return EXIT_REFUSED;
 	}
 	err = sandbox_drop(config->daemon.user);
 	if (err)
@@ -264,18 +264,18 @@ int main(int argc, char **argv)
 			break;
 		case 'V':
 			(void)puts("shuntd " SHUNT_VERSION);
-			return EXIT_SUCCESS;
+			return EXIT_OK;
 		case 'h':
 			usage(stdout);
-			return EXIT_SUCCESS;
+			return EXIT_OK;
 		default:
 			usage(stderr);
-			return EXIT_USAGE;
+			return EXIT_BAD;
 		}
 	}
 	if (!path || optind < argc) {
 		(void)fprintf(stderr, "shuntd: %s\n", path ? "there is an argument too many" : "-c FILE is missing");
-		return EXIT_USAGE;
+		return EXIT_BAD;
 	}
 	log_to(log_stderr, (void *)(uintptr_t) "shuntd", LOG_INFO);
 	code = read_config(&config, path);

@@ -146,17 +146,28 @@ static json_t *workers_json(const struct vif_status *s)
 	return list;
 }
 
+static json_t *socket_json(const struct daemon *d, const struct vif_config *c)
+{
+	return json_sprintf("%s/%s.sock", d->settings->run, c->name);
+}
+
+json_t *report_vif_made(struct daemon *d, struct vif *vif)
+{
+	const struct vif_config *c = vif_config(vif);
+
+	return json_pack("{s:s, s:s, s:o, s:o}", "name", c->name, "uuid", c->uuid, "mac", mac_json(c->mac), "socket",
+		socket_json(d, c));
+}
+
 static json_t *vif_config_json(const struct daemon *d, const struct vif_config *c)
 {
-	char path[RUN_PATH_MAX + 1 + VIF_NAME_MAX + sizeof("/.sock")];
 	char memory[VALUE_TEXT];
 
-	(void)snprintf(path, sizeof(path), "%s/%s.sock", d->settings->run, c->name);
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:i, s:s, s:o, s:b, s:s}", "uuid", c->uuid, "mac",
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:i, s:s, s:o, s:b, s:o}", "uuid", c->uuid, "mac",
 		mac_json(c->mac), "macs", macs_json(c->macs, c->nmacs), "ips", ips_json(c->ips, c->nips), "vlan",
 		number_or_null(c->vlan), "rate", rate_json(&c->rate), "owner", count(c->owner), "mtu", (int)c->mtu, "queues",
 		(int)c->queues, "memory", value_size_text(c->memory, memory), "flood", number_or_null(c->flood_pps),
-		"unknown-unicast", (int)c->unknown_unicast, "socket", path);
+		"unknown-unicast", (int)c->unknown_unicast, "socket", socket_json(d, c));
 }
 
 json_t *report_vif(struct daemon *d, struct vif *vif)

@@ -10,6 +10,8 @@
 
 #include "programs/shuntd/daemon.h"
 
+/* What somebody who made it wants to know. */
+json_t *report_vif_made(struct daemon *d, struct vif *vif);
 json_t *report_vif_line(struct vif *vif);
 json_t *report_vif(struct daemon *d, struct vif *vif);
 json_t *report_port_line(struct host_port *port);

@@ -102,7 +102,7 @@ static bool vif_add_verb(struct daemon *d, json_t *args, json_t **result, struct
 	if (!vif_settings_init(&settings, name_of(args), fault) || !take_settings(args, vif_key, &settings, fault) ||
 		!vif_settings_finish(&settings, fault) || !daemon_vif_add(d, &settings, fault))
 		return false;
-	*result = report_vif(d, vif_find(d->host, settings.config.name));
+	*result = report_vif_made(d, vif_find(d->host, settings.config.name));
 	return true;
 }
 
@@ -146,7 +146,7 @@ static bool vif_set_verb(struct daemon *d, json_t *args, json_t **result, struct
 		return fault_set(fault, "uuid", "uuid: it stays what it is as long as there is the vif");
 	if (!vif_settings_finish(&settings, fault) || !daemon_vif_set(d, vif, &settings, fault))
 		return false;
-	*result = report_vif(d, vif);
+	*result = report_vif_made(d, vif);
 	return true;
 }
 
@@ -189,7 +189,7 @@ static bool port_add_verb(struct daemon *d, json_t *args, json_t **result, struc
 	if (!port_settings_init(&settings, name_of(args), fault) || !take_settings(args, port_key, &settings, fault) ||
 		!port_settings_finish(&settings, fault) || !daemon_port_add(d, &settings, fault))
 		return false;
-	*result = report_port(host_port_find(d->host, settings.config.name));
+	*result = report_port_line(host_port_find(d->host, settings.config.name));
 	return true;
 }
 

@@ -247,6 +247,7 @@ static void test_request_sent_in_part(void **state)
 	static char value[4000], sink[1 << 20];
 	struct xsd_sockmsg h;
 	unsigned asked = 0;
+	uint32_t id = 0;
 	size_t at = 0, len = 0;
 	ssize_t n;
 	int size = 4096;
@@ -267,6 +268,7 @@ static void test_request_sent_in_part(void **state)
 	len += (size_t)n;
 	for (; at < len; at += sizeof(h) + h.len) {
 		memcpy(&h, sink + at, sizeof(h));
+		assert_int_equal(h.req_id, ++id);
 		assert_true(
 			h.type == XS_WRITE || (h.type == XS_READ && at + sizeof(h) + h.len == len));
 	}

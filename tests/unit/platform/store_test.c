@@ -503,6 +503,17 @@ static void test_transaction_rm(void **state)
 	assert_children(w->zero, 0, "/t/a", "y");
 	assert_value(w->zero, 0, "/t/a/y", "4");
 
+	/* What others put below a removed node does not show, even if it is made again. */
+	assert_int_equal(store_tx_start(w->zero, &tx), 0);
+	assert_int_equal(store_rm(w->zero, tx, "/t/a"), 0);
+	assert_int_equal(put(w->zero, 0, "/t/a/z", ""), 0);
+	assert_int_equal(read_error(w->zero, tx, "/t/a/z"), -ENOENT);
+	assert_int_equal(store_mkdir(w->zero, tx, "/t/a"), 0);
+	assert_children(w->zero, tx, "/t/a", "");
+	assert_int_equal(read_error(w->zero, tx, "/t/a/z"), -ENOENT);
+	assert_int_equal(store_tx_end(w->zero, tx, true), -EAGAIN);
+	assert_int_equal(store_rm(w->zero, 0, "/t/a/z"), 0);
+
 	/* Somebody else changes what was removed. */
 	assert_int_equal(store_tx_start(w->zero, &tx), 0);
 	assert_int_equal(store_rm(w->zero, tx, "/t"), 0);

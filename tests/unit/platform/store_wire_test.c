@@ -377,6 +377,7 @@ static void test_directory_parts(void **state)
 		names = h.len - strlen(gen) - 1;
 		last = names == 1 || got[h.len - 2] == '\0';
 		names -= last;
+		assert_int_equal(got[strlen(gen) + names], '\0'); /* whole names */
 		memcpy(list + len, got + strlen(gen) + 1, names);
 		len += names;
 	}

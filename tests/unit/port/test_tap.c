@@ -353,12 +353,13 @@ static void expect_segment(struct shunt_port *port, uint32_t shift)
 		assert_int_equal(poll(&pfd, 1, 5000), 1);
 		if (!shunt_port_rx(port, 0, &packet, 1))
 			continue;
+		/* The kernel may have said something of its own before. */
+		if (port == world.port[0])
+			world.received[0]++;
 		if (packet->len >= SEGMENT)
 			break;
 		shunt_packets_release(&packet, 1);
 	}
-	if (port == world.port[0])
-		world.received[0]++;
 	assert_int_equal(packet->len, SEGMENT + shift);
 	assert_int_equal(shunt_packet_copy_out(packet, 0, bytes, sizeof(bytes)), packet->len);
 	assert_memory_equal(bytes, tcp_head, 12);

@@ -270,7 +270,7 @@ static void readers_see_whole_entries(void **state)
 
 	(void)state;
 	assert_int_equal(pthread_create(&thread, NULL, swap, &swapper), 0);
-	for (unsigned i = 0; i < 1000000 || found < 1000; i++) {
+	for (unsigned i = 0; i < 3000000 || found < 1000; i++) {
 		uint32_t value = fdb_lookup(swapper.fdb, key_of(i % 2));
 
 		wrong += value != FDB_NONE && value != (FDB_STATIC | i % 2);

@@ -12,7 +12,7 @@
 
 #include <shunt/context.h>
 
-enum { FDS_A_VIF = 8, FDS_MORE = 64, COUNT_MAX = 16384, PATIENCE = 120 /* s */ };
+enum { FDS_A_VIF = 16, FDS_MORE = 64, COUNT_MAX = 16384, PATIENCE = 120 /* s */ };
 
 #define MS 1000000ull
 
@@ -86,10 +86,20 @@ static bool connect_all(struct shunt_context *context, const char *prefix,
 	return false;
 }
 
+/* As many as the system gives, if that is less. */
+static void allow_fds(rlim_t count)
+{
+	struct rlimit limit = {0, 0};
+
+	(void)getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = count < limit.rlim_max ? count : limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		perror("idle: RLIMIT_NOFILE");
+}
+
 int main(int argc, char **argv)
 {
 	unsigned long count = argc == 3 ? strtoul(argv[2], NULL, 10) : 0;
-	const struct rlimit fds = {count * FDS_A_VIF + FDS_MORE, count * FDS_A_VIF + FDS_MORE};
 	struct shunt_context *context;
 	struct shunt_port **ports;
 	int code = EXIT_FAILURE;
@@ -98,8 +108,7 @@ int main(int argc, char **argv)
 		(void)fprintf(stderr, "usage: idle PREFIX COUNT\n");
 		return 2;
 	}
-	if (setrlimit(RLIMIT_NOFILE, &fds))
-		perror("idle: RLIMIT_NOFILE");
+	allow_fds(count * FDS_A_VIF + FDS_MORE);
 	ports = calloc(count, sizeof(*ports));
 	if (!ports || shunt_context_new(&context)) {
 		perror("idle");

@@ -28,8 +28,10 @@ ADDRESS = ("10.77.0.1", "10.77.0.2")
 PROMPT = "testpmd> "
 MBUFS = 16384
 
-# The best of 32, 64, 128, 256 and 512 frames a burst and of the ring sizes each takes: docs/performance.md.
-BEST = {"memif": {"burst": 64, "ring": 1024}, "vhost": {"burst": 64, "ring": 256}}
+BURSTS = (32, 64, 128, 256)
+RINGS = (256, 1024)  # slots
+# Where a sweep over both found the best, usually.
+BEST = {"memif": {"burst": 128, "ring": 256}, "vhost": {"burst": 32, "ring": 1024}}
 
 
 class PeerError(Exception):
@@ -121,32 +123,62 @@ def devices(kind, run, ring):
     return switch, guest
 
 
-def forward(kind, size, seconds, burst=None, ring=None):
-    """Frames a second, both directions together, that the switch-side testpmd sent."""
-    burst = burst or BEST[kind]["burst"]
-    ring = ring or BEST[kind]["ring"]
-    run = tempfile.mkdtemp(prefix="shunt-peer-")
-    started = []
-    try:
-        switch_devices, guest_devices = devices(kind, run, ring)
-        app = [f"--burst={burst}", f"--rxd={ring}", f"--txd={ring}"]
-        switch = Testpmd(run, "switch", SWITCH_CPU, switch_devices, app + ["--forward-mode=io"])
-        started.append(switch)
-        guest = Testpmd(run, "guest", GUEST_CPU, guest_devices, app + ["--forward-mode=flowgen", f"--txpkts={size}"])
-        started.append(guest)
-        switch.command("start")
-        guest.command("start")
+class Forwarding:
+    """Two testpmd that are connected, for as long as the context lasts."""
+
+    def __init__(self, kind, size, ring=None):
+        self.kind = kind
+        self.size = size
+        self.ring = ring or BEST[kind]["ring"]
+        self.stack = contextlib.ExitStack()
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            run = tempfile.mkdtemp(prefix="shunt-peer-")
+            stack.callback(shutil.rmtree, run, ignore_errors=True)
+            switch_devices, guest_devices = devices(self.kind, run, self.ring)
+            rings = [f"--rxd={self.ring}", f"--txd={self.ring}"]
+            self.switch = Testpmd(run, "switch", SWITCH_CPU, switch_devices, ["--forward-mode=io", *rings])
+            stack.callback(self.switch.stop)
+            self.guest = Testpmd(run, "guest", GUEST_CPU, guest_devices,
+                                 ["--forward-mode=flowgen", f"--txpkts={self.size}", *rings])
+            stack.callback(self.guest.stop)
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error):
+        self.stack.close()
+
+    def rate(self, seconds, burst):
+        """Frames a second, both directions together, that the switch sent."""
+        both = (self.switch, self.guest)
+        for testpmd in both:
+            testpmd.command(f"set burst {burst}")
+            testpmd.command("start")
         time.sleep(0.5)
-        since, before = switch.sent()
+        since, before = self.switch.sent()
         time.sleep(seconds)
-        until, after = switch.sent()
+        until, after = self.switch.sent()
+        for testpmd in reversed(both):
+            testpmd.command("stop")
         if after == before:
-            raise PeerError(f"{kind}: nothing was forwarded")
+            raise PeerError(f"{self.kind}: nothing was forwarded")
         return (after - before) / (until - since)
-    finally:
-        for process in reversed(started):
-            process.stop()
-        shutil.rmtree(run, ignore_errors=True)
+
+
+def forward(kind, size, seconds, burst=None, ring=None):
+    with Forwarding(kind, size, ring) as forwarding:
+        return forwarding.rate(seconds, burst or BEST[kind]["burst"])
+
+
+def sweep(kind, size, seconds):
+    """Frames a second by (burst, ring)."""
+    rates = {}
+    for ring in RINGS:
+        with Forwarding(kind, size, ring) as forwarding:
+            for burst in BURSTS:
+                rates[burst, ring] = forwarding.rate(seconds, burst)
+    return rates
 
 
 # ---- Linux ----

@@ -30,15 +30,18 @@ int shunt_context_new(struct shunt_context **out);
 void shunt_context_free(struct shunt_context *context);
 
 int shunt_context_fd(struct shunt_context *context);
-uint64_t shunt_context_deadline(struct shunt_context *context); /* CLOCK_MONOTONIC ns; UINT64_MAX: none */
-void shunt_context_process(struct shunt_context *context);	/* never blocks for longer than a store request takes */
+uint64_t shunt_context_deadline(
+	struct shunt_context *context); /* CLOCK_MONOTONIC ns; UINT64_MAX: none */
+void shunt_context_process(
+	struct shunt_context *context); /* never blocks for longer than a store request takes */
 
 struct shunt_open_options {
-	size_t size;	   /* sizeof(struct shunt_open_options), for versions to come */
-	unsigned queues;   /* wanted of a port that can have several; 0: 1 */
-	unsigned wait_ms;  /* how long to wait for the link to come up; 0: return at once, the link comes up later */
-	uint32_t no_split; /* vif: one event channel a queue instead of two */
-	uint32_t no_offload; /* vif: take no unfinished checksums and no segments */
+	size_t size;     /* sizeof(struct shunt_open_options), for versions to come */
+	unsigned queues; /* wanted of a port that can have several; 0: 1 */
+	unsigned
+		wait_ms; /* how long to wait for the link to come up; 0: return at once, the link comes up later */
+	uint32_t no_split;         /* vif: one event channel a queue instead of two */
+	uint32_t no_offload;       /* vif: take no unfinished checksums and no segments */
 	uint32_t filter_multicast; /* vif: only groups named by shunt_vif_multicast */
 };
 
@@ -47,8 +50,8 @@ struct shunt_open_options {
  * -EINVAL (no such kind, bad name), -ETIMEDOUT (the link did not come up in wait_ms), or what the port's kind says;
  * shunt_context_error has one line about it.
  */
-int shunt_open(struct shunt_context *context, const char *name, const struct shunt_open_options *options,
-	struct shunt_port **out);
+int shunt_open(struct shunt_context *context, const char *name,
+	const struct shunt_open_options *options, struct shunt_port **out);
 const char *shunt_context_error(const struct shunt_context *context);
 
 /* A vif's pool of memory that the host can reach: packets out of it are sent without a copy. NULL: not a vif, or not

@@ -24,7 +24,8 @@ struct shunt_packet;
 
 /* Where packets go home to. `release` takes each packet exactly once; called on the owner's thread only. */
 struct shunt_packet_owner {
-	void (*release)(struct shunt_packet_owner *owner, struct shunt_packet **packets, unsigned n);
+	void (*release)(
+		struct shunt_packet_owner *owner, struct shunt_packet **packets, unsigned n);
 };
 
 enum {
@@ -52,13 +53,15 @@ enum { SHUNT_GSO_NONE = 0, SHUNT_GSO_TCPV4 = 1, SHUNT_GSO_TCPV6 = 2 }; /* as XEN
 
 enum {
 	SHUNT_VIEW_HEAD = 128, /* bytes of a view that are private; xen-netback's figure */
-	SHUNT_MAX_SEGS = 19,   /* segments beyond the head: 64 KiB at any alignment, and netif's 18 slots */
+	SHUNT_MAX_SEGS =
+		19, /* segments beyond the head: 64 KiB at any alignment, and netif's 18 slots */
 	SHUNT_MAX_FRAME = 65535 + 18,
 };
 
 struct shunt_seg {
 	uint8_t *data;
-	struct shunt_packet *packet; /* goes home with the packet that this segment is part of; NULL if borrowed */
+	struct shunt_packet *
+		packet; /* goes home with the packet that this segment is part of; NULL if borrowed */
 	uint32_t len;
 };
 
@@ -78,8 +81,9 @@ struct shunt_packet {
 	uint8_t refs; /* further holders, all on the owner's thread */
 	uint32_t reserved;
 	struct shunt_packet_owner *owner;
-	uint8_t *buf;	    /* start of the buffer; data lies in it. NULL in a view */
-	uint64_t dev_delta; /* the device's address (or grant << 12) of a byte is its pointer + dev_delta */
+	uint8_t *buf; /* start of the buffer; data lies in it. NULL in a view */
+	uint64_t
+		dev_delta; /* the device's address (or grant << 12) of a byte is its pointer + dev_delta */
 	struct shunt_seg segs[];
 };
 
@@ -90,7 +94,8 @@ void shunt_packets_release(struct shunt_packet **packets, unsigned n);
  * Copy `len` bytes that start `offset` bytes into the frame, across segments. Returns the number of bytes copied,
  * less than `len` where the frame ends first. Each byte is read once.
  */
-uint32_t shunt_packet_copy_out(const struct shunt_packet *packet, uint32_t offset, void *to, uint32_t len);
+uint32_t shunt_packet_copy_out(
+	const struct shunt_packet *packet, uint32_t offset, void *to, uint32_t len);
 
 #ifdef __cplusplus
 }

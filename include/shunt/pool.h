@@ -19,10 +19,12 @@ struct shunt_pool;
 
 struct shunt_pool_config {
 	const char *name;
-	uint32_t packets;     /* in the first region, and in each later one unless extended by another number */
+	uint32_t
+		packets; /* in the first region, and in each later one unless extended by another number */
 	uint32_t buffer_size; /* bytes; 0: 2048 */
 	uint32_t headroom;    /* bytes kept free before a fresh packet's data */
-	uint32_t max_segs;    /* how many further segments a packet of this pool can carry; at most SHUNT_MAX_SEGS */
+	uint32_t
+		max_segs; /* how many further segments a packet of this pool can carry; at most SHUNT_MAX_SEGS */
 };
 
 /* Errors: -EINVAL, -ENOMEM. */
@@ -46,7 +48,8 @@ int shunt_pool_extend(struct shunt_pool *pool, uint32_t packets);
  */
 uint32_t shunt_pool_shrink(struct shunt_pool *pool, uint32_t packets);
 
-uint32_t shunt_pool_capacity(const struct shunt_pool *pool);  /* packets, those on their way out not counted */
+uint32_t shunt_pool_capacity(
+	const struct shunt_pool *pool); /* packets, those on their way out not counted */
 uint32_t shunt_pool_available(const struct shunt_pool *pool); /* packets that can be taken now */
 uint32_t shunt_pool_buffer_size(const struct shunt_pool *pool);
 

@@ -27,38 +27,40 @@ enum {
 };
 
 enum {
-	SHUNT_CAP_CSUM = 1u << 0,  /* takes frames with SHUNT_PKT_CSUM_PARTIAL, TCP and UDP over IPv4 */
+	SHUNT_CAP_CSUM =
+		1u << 0, /* takes frames with SHUNT_PKT_CSUM_PARTIAL, TCP and UDP over IPv4 */
 	SHUNT_CAP_CSUM6 = 1u << 1, /* the same over IPv6 */
 	SHUNT_CAP_GSO4 = 1u << 2,  /* takes SHUNT_GSO_TCPV4 */
 	SHUNT_CAP_GSO6 = 1u << 3,
-	SHUNT_CAP_SG = 1u << 4,	  /* takes frames longer than its MTU allows, if segmentation is asked for */
+	SHUNT_CAP_SG =
+		1u << 4, /* takes frames longer than its MTU allows, if segmentation is asked for */
 	SHUNT_CAP_VLAN = 1u << 5, /* takes SHUNT_PKT_VLAN; otherwise the tag must be in the bytes */
 };
 
 /* What happened to a packet that was received and not delivered. The names are in shunt_drop_names. */
 enum shunt_drop {
-	SHUNT_DROP_MALFORMED,	/* the peer's description of it made no sense */
-	SHUNT_DROP_GRANT,	/* memory named that was not granted (so) */
-	SHUNT_DROP_RUNT,	/* shorter than an Ethernet header */
-	SHUNT_DROP_OVERSIZE,	/* longer than the receiver's MTU and cannot be segmented */
-	SHUNT_DROP_TRUNCATED,	/* longer than the buffer it was received into */
-	SHUNT_DROP_SPOOF_MAC,	/* source MAC is not the guest's */
-	SHUNT_DROP_SPOOF_IP,	/* source IP, or an ARP sender, is not the guest's */
-	SHUNT_DROP_VLAN,	/* tag not allowed on this port */
-	SHUNT_DROP_RATE,	/* over the flood limit */
-	SHUNT_DROP_UNKNOWN,	/* unknown destination, and the policy is to drop those */
+	SHUNT_DROP_MALFORMED,   /* the peer's description of it made no sense */
+	SHUNT_DROP_GRANT,       /* memory named that was not granted (so) */
+	SHUNT_DROP_RUNT,        /* shorter than an Ethernet header */
+	SHUNT_DROP_OVERSIZE,    /* longer than the receiver's MTU and cannot be segmented */
+	SHUNT_DROP_TRUNCATED,   /* longer than the buffer it was received into */
+	SHUNT_DROP_SPOOF_MAC,   /* source MAC is not the guest's */
+	SHUNT_DROP_SPOOF_IP,    /* source IP, or an ARP sender, is not the guest's */
+	SHUNT_DROP_VLAN,        /* tag not allowed on this port */
+	SHUNT_DROP_RATE,        /* over the flood limit */
+	SHUNT_DROP_UNKNOWN,     /* unknown destination, and the policy is to drop those */
 	SHUNT_DROP_NO_RECEIVER, /* nobody (else) to send it to */
-	SHUNT_DROP_HAIRPIN,	/* the destination is where it came from */
-	SHUNT_DROP_RESERVED,	/* link-local destination that no bridge forwards (01:80:c2:00:00:0x) */
-	SHUNT_DROP_LINK_DOWN,	/* the receiver is not connected, or its carrier is off */
-	SHUNT_DROP_TX_FULL,	/* the receiver's queue is full */
-	SHUNT_DROP_TX_STALE,	/* waited in the receiver's queue for longer than the drain time */
-	SHUNT_DROP_TX_CLOSED,	/* was in the receiver's queue when it went away */
-	SHUNT_DROP_TX_ERROR,	/* the device or the kernel refused it */
-	SHUNT_DROP_NO_MEMORY,	/* no free packet to copy it into */
-	SHUNT_DROP_HANDOFF,	/* the ring to the receiver's worker was full */
-	SHUNT_DROP_CSUM,	/* unfinished checksum in a frame whose headers do not say where */
-	SHUNT_DROP_GSO,		/* segmentation asked for in a frame that cannot be segmented */
+	SHUNT_DROP_HAIRPIN,     /* the destination is where it came from */
+	SHUNT_DROP_RESERVED, /* link-local destination that no bridge forwards (01:80:c2:00:00:0x) */
+	SHUNT_DROP_LINK_DOWN, /* the receiver is not connected, or its carrier is off */
+	SHUNT_DROP_TX_FULL,   /* the receiver's queue is full */
+	SHUNT_DROP_TX_STALE,  /* waited in the receiver's queue for longer than the drain time */
+	SHUNT_DROP_TX_CLOSED, /* was in the receiver's queue when it went away */
+	SHUNT_DROP_TX_ERROR,  /* the device or the kernel refused it */
+	SHUNT_DROP_NO_MEMORY, /* no free packet to copy it into */
+	SHUNT_DROP_HANDOFF,   /* the ring to the receiver's worker was full */
+	SHUNT_DROP_CSUM,      /* unfinished checksum in a frame whose headers do not say where */
+	SHUNT_DROP_GSO,       /* segmentation asked for in a frame that cannot be segmented */
 	SHUNT_DROPS
 };
 extern const char *const shunt_drop_names[SHUNT_DROPS];
@@ -75,8 +77,8 @@ struct shunt_port_stats {
 struct shunt_port_info {
 	char name[64];
 	uint8_t mac[6]; /* all zero: has none of its own */
-	uint32_t mtu;	/* layer 3 bytes */
-	uint32_t caps;	/* SHUNT_CAP_*: what tx takes */
+	uint32_t mtu;   /* layer 3 bytes */
+	uint32_t caps;  /* SHUNT_CAP_*: what tx takes */
 	uint16_t rx_queues;
 	uint16_t tx_queues;
 	bool link_up;
@@ -85,13 +87,15 @@ struct shunt_port_info {
 /*
  * Receive up to n packets (at most SHUNT_BATCH are ever returned). Never blocks. Returns how many.
  */
-unsigned shunt_port_rx(struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n);
+unsigned shunt_port_rx(
+	struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n);
 
 /*
  * Send up to n packets in order. Returns how many were taken: those are the port's now, whether they reach the wire or
  * die under a named drop; the others stay the caller's. Never blocks.
  */
-unsigned shunt_port_tx(struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n);
+unsigned shunt_port_tx(
+	struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n);
 
 /* A file descriptor to poll for input, the port's own; -1 if the queue can only be polled by rx. */
 int shunt_port_fd(struct shunt_port *port, unsigned queue);

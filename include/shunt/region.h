@@ -45,7 +45,7 @@ void shunt_region_put(struct shunt_region *region);
 
 void *shunt_region_addr(const struct shunt_region *region);
 size_t shunt_region_size(const struct shunt_region *region); /* bytes */
-int shunt_region_fd(const struct shunt_region *region);	     /* stays the region's */
+int shunt_region_fd(const struct shunt_region *region);      /* stays the region's */
 
 #ifdef __cplusplus
 }

@@ -137,7 +137,8 @@ static int wait_link(struct shunt_context *c, struct shunt_port *port, unsigned 
 	}
 }
 
-static int vif_open(struct shunt_context *c, const char *socket, const struct shunt_open_options *o, struct shunt_port **out)
+static int vif_open(struct shunt_context *c, const char *socket, const struct shunt_open_options *o,
+	struct shunt_port **out)
 {
 	struct vif_guest_config config = {
 		.socket = socket,
@@ -164,19 +165,21 @@ static int vif_open(struct shunt_context *c, const char *socket, const struct sh
 	entry_watch(c, e);
 	*out = vif_guest_port(e->guest);
 	if (o->wait_ms && (err = wait_link(c, *out, o->wait_ms)) != 0) {
-		(void)snprintf(c->error, sizeof(c->error), "the link did not come up within %u ms", o->wait_ms);
+		(void)snprintf(c->error, sizeof(c->error), "the link did not come up within %u ms",
+			o->wait_ms);
 		shunt_port_close(*out);
 	}
 	return err;
 }
 
-int shunt_open(struct shunt_context *c, const char *name, const struct shunt_open_options *options, struct shunt_port **out)
+int shunt_open(struct shunt_context *c, const char *name, const struct shunt_open_options *options,
+	struct shunt_port **out)
 {
 	static const struct {
 		const char *kind;
 		int (*open)(struct shunt_port **out, const char *name);
-	} kinds[] = {
-		{"null", port_null_open}, {"tap", port_tap_open}, {"packet", port_af_packet_open}, {"pcap", port_pcap_open}};
+	} kinds[] = {{"null", port_null_open}, {"tap", port_tap_open},
+		{"packet", port_af_packet_open}, {"pcap", port_pcap_open}};
 	struct shunt_open_options o = {0};
 	const char *colon = strchr(name, ':');
 	int err;
@@ -191,14 +194,16 @@ int shunt_open(struct shunt_context *c, const char *name, const struct shunt_ope
 		return err;
 	}
 	for (unsigned i = 0; colon && i < ARRAY_SIZE(kinds); i++) {
-		if (strlen(kinds[i].kind) != (size_t)(colon - name) || strncmp(name, kinds[i].kind, (size_t)(colon - name)) != 0)
+		if (strlen(kinds[i].kind) != (size_t)(colon - name) ||
+			strncmp(name, kinds[i].kind, (size_t)(colon - name)) != 0)
 			continue;
 		err = kinds[i].open(out, colon + 1);
 		if (err)
 			(void)snprintf(c->error, sizeof(c->error), "%s: %s", name, strerror(-err));
 		return err;
 	}
-	(void)snprintf(c->error, sizeof(c->error), "%s: ports are null:, tap:, packet:, pcap: or vif:", name);
+	(void)snprintf(c->error, sizeof(c->error),
+		"%s: ports are null:, tap:, packet:, pcap: or vif:", name);
 	return -EINVAL;
 }
 

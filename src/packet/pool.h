@@ -29,8 +29,9 @@ struct shunt_pool {
 	struct shunt_packet_owner owner;
 	uint32_t nfree;
 	uint32_t headroom;
-	struct shunt_packet **free; /* a stack: the packet that came home last leaves first, still in the cache */
-	uint32_t leaving;	    /* packets in use that belong to regions on their way out */
+	struct shunt_packet **
+		free; /* a stack: the packet that came home last leaves first, still in the cache */
+	uint32_t leaving; /* packets in use that belong to regions on their way out */
 	bool destroyed;
 	uint32_t total; /* packets in existence, leaving ones included */
 	struct shunt_pool_config config;
@@ -39,7 +40,8 @@ struct shunt_pool {
 };
 
 /* shunt_pool_create with a device; NULL for none. The device must outlive the pool. */
-int pool_create(struct shunt_pool **out, const struct shunt_pool_config *config, struct pool_device *device);
+int pool_create(struct shunt_pool **out, const struct shunt_pool_config *config,
+	struct pool_device *device);
 
 /* Is this packet's buffer out of this pool? */
 static inline bool pool_owns(const struct shunt_pool *pool, const struct shunt_packet *packet)

@@ -36,11 +36,12 @@ enum { PLATFORM_PATH_MAX = 256, PLATFORM_VALUE_MAX = 4096 };
  * The granter writes `entries` at any time; `frames` is the platform's own list of what backs each frame number.
  */
 struct grant_view {
-	_Atomic uint64_t *entries; /* grant_entry_v1_t: flags | domid << 16 | frame << 32 */
+	_Atomic uint64_t *entries;  /* grant_entry_v1_t: flags | domid << 16 | frame << 32 */
 	_Atomic(uint8_t *) *frames; /* one per page, NULL where there is none */
 	uint32_t nentries;
 	uint32_t nframes;
-	uint32_t want; /* what the low half of an entry must be: GTF_permit_access | grantee << 16 */
+	uint32_t
+		want; /* what the low half of an entry must be: GTF_permit_access | grantee << 16 */
 };
 
 /* Bits of an entry's low half that do not decide about access. */
@@ -60,7 +61,8 @@ static inline uint8_t *grant_page(const struct grant_view *view, grant_ref_t ref
 		return NULL;
 	entry = atomic_load_explicit(&view->entries[ref], memory_order_relaxed);
 	frame = (uint32_t)(entry >> 32);
-	if (unlikely(((uint32_t)entry & ~(uint32_t)(GRANT_IGNORED | (write ? 0 : GTF_readonly))) != view->want) ||
+	if (unlikely(((uint32_t)entry & ~(uint32_t)(GRANT_IGNORED | (write ? 0 : GTF_readonly))) !=
+		     view->want) ||
 		unlikely(frame >= view->nframes))
 		return NULL;
 	return atomic_load_explicit(&view->frames[frame], memory_order_relaxed);
@@ -83,7 +85,7 @@ struct grant_copy {
 	uint16_t offset; /* in the granted page */
 	uint16_t len;
 	void *local;
-	bool to_grant; /* local -> grant */
+	bool to_grant;  /* local -> grant */
 	int16_t status; /* out: 0 or negative errno */
 };
 
@@ -107,22 +109,24 @@ struct platform_ops {
 	int (*region_del)(struct platform *p, struct shunt_region *region);
 
 	/* Grant n consecutive pages of a region: *first .. *first + n - 1. -ENOSPC: the table is full. */
-	int (*grant)(struct platform *p, domid_t to, struct shunt_region *region, uint32_t page, unsigned n,
-		bool readonly, grant_ref_t *first);
+	int (*grant)(struct platform *p, domid_t to, struct shunt_region *region, uint32_t page,
+		unsigned n, bool readonly, grant_ref_t *first);
 	/* No new use of the grants. -EBUSY: some are mapped, none was revoked. */
 	int (*revoke)(struct platform *p, grant_ref_t first, unsigned n);
 
-	int (*map)(struct platform *p, domid_t from, const grant_ref_t *refs, unsigned n, bool readonly,
-		struct grant_map *map);
+	int (*map)(struct platform *p, domid_t from, const grant_ref_t *refs, unsigned n,
+		bool readonly, struct grant_map *map);
 	void (*unmap)(struct platform *p, struct grant_map *map);
 	/* Returns 0 if all went well; each piece has its own status. */
 	int (*copy)(struct platform *p, struct grant_copy *pieces, unsigned n);
-	int (*transfer)(struct platform *p, domid_t to, struct shunt_region *region, uint32_t page); /* -EOPNOTSUPP */
+	int (*transfer)(struct platform *p, domid_t to, struct shunt_region *region,
+		uint32_t page); /* -EOPNOTSUPP */
 	/* NULL where granted memory cannot be reached by address. Valid until the domain is gone. */
 	const struct grant_view *(*view)(struct platform *p, domid_t from);
 
 	struct evtchn *(*evtchn_alloc)(struct platform *p, domid_t remote); /* NULL, errno set */
-	struct evtchn *(*evtchn_bind)(struct platform *p, domid_t remote, evtchn_port_t remote_port);
+	struct evtchn *(*evtchn_bind)(
+		struct platform *p, domid_t remote, evtchn_port_t remote_port);
 	void (*evtchn_close)(struct evtchn *channel);
 	void (*evtchn_notify)(struct evtchn *channel);
 	/* Take what was notified. Returns how much work that looked like, at least 1 if anything; -EPIPE: the other end
@@ -131,16 +135,19 @@ struct platform_ops {
 
 	/* The store. tx 0: outside a transaction. read: the value's length, the value cut and NUL-terminated in buf.
 	 * list: names separated by NULs in buf, the number of names. */
-	int (*store_read)(struct platform *p, uint32_t tx, const char *path, char *buf, size_t size);
+	int (*store_read)(
+		struct platform *p, uint32_t tx, const char *path, char *buf, size_t size);
 	int (*store_write)(struct platform *p, uint32_t tx, const char *path, const char *value);
 	int (*store_rm)(struct platform *p, uint32_t tx, const char *path);
-	int (*store_list)(struct platform *p, uint32_t tx, const char *path, char *buf, size_t size);
+	int (*store_list)(
+		struct platform *p, uint32_t tx, const char *path, char *buf, size_t size);
 	/* Owner and the access everybody has ('n', 'r', 'w', 'b'), and one more domain's access if `access` is not 0. */
-	int (*store_chmod)(struct platform *p, uint32_t tx, const char *path, domid_t owner, char others,
-		domid_t domain, char access);
+	int (*store_chmod)(struct platform *p, uint32_t tx, const char *path, domid_t owner,
+		char others, domid_t domain, char access);
 	int (*store_begin)(struct platform *p, uint32_t *tx);
 	int (*store_end)(struct platform *p, uint32_t tx, bool commit); /* -EAGAIN: start again */
-	struct store_watch *(*store_watch)(struct platform *p, const char *path, platform_watch_fn *fn, void *arg);
+	struct store_watch *(*store_watch)(
+		struct platform *p, const char *path, platform_watch_fn *fn, void *arg);
 	void (*store_unwatch)(struct store_watch *watch);
 
 	/* One fd to wait on for everything that `process` handles (store events, deaths), or -1. */
@@ -166,12 +173,15 @@ static inline int evtchn_consume(struct evtchn *channel)
 }
 
 /* Store helpers over the operations. Paths are DIR "/" KEY; -ENAMETOOLONG when they do not fit. */
-int store_printf(struct platform *p, uint32_t tx, const char *dir, const char *key, const char *format, ...)
-	__attribute__((format(printf, 5, 6)));
+int store_printf(struct platform *p, uint32_t tx, const char *dir, const char *key,
+	const char *format, ...) __attribute__((format(printf, 5, 6)));
 /* The value as it is: its length or a negative errno. */
-int store_gets(struct platform *p, uint32_t tx, const char *dir, const char *key, char *buf, size_t size);
+int store_gets(
+	struct platform *p, uint32_t tx, const char *dir, const char *key, char *buf, size_t size);
 /* A whole decimal number, nothing else, in [0, max]. -ENOENT, -EINVAL, -ERANGE. */
-int store_get_uint(struct platform *p, uint32_t tx, const char *dir, const char *key, uint64_t max, uint64_t *value);
+int store_get_uint(struct platform *p, uint32_t tx, const char *dir, const char *key, uint64_t max,
+	uint64_t *value);
 /* A number, or `otherwise` when the key is absent or not a number. */
-uint64_t store_get_uint_or(struct platform *p, const char *dir, const char *key, uint64_t max, uint64_t otherwise);
+uint64_t store_get_uint_or(
+	struct platform *p, const char *dir, const char *key, uint64_t max, uint64_t otherwise);
 int store_rm_key(struct platform *p, uint32_t tx, const char *dir, const char *key);

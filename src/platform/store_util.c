@@ -13,7 +13,8 @@ static int join(char *path, const char *dir, const char *key)
 	return n < 0 || n >= PLATFORM_PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
-int store_printf(struct platform *p, uint32_t tx, const char *dir, const char *key, const char *format, ...)
+int store_printf(
+	struct platform *p, uint32_t tx, const char *dir, const char *key, const char *format, ...)
 {
 	char path[PLATFORM_PATH_MAX];
 	char value[PLATFORM_VALUE_MAX];
@@ -30,14 +31,16 @@ int store_printf(struct platform *p, uint32_t tx, const char *dir, const char *k
 	return p->ops->store_write(p, tx, path, value);
 }
 
-int store_gets(struct platform *p, uint32_t tx, const char *dir, const char *key, char *buf, size_t size)
+int store_gets(
+	struct platform *p, uint32_t tx, const char *dir, const char *key, char *buf, size_t size)
 {
 	char path[PLATFORM_PATH_MAX];
 
 	return join(path, dir, key) ? -ENAMETOOLONG : p->ops->store_read(p, tx, path, buf, size);
 }
 
-int store_get_uint(struct platform *p, uint32_t tx, const char *dir, const char *key, uint64_t max, uint64_t *value)
+int store_get_uint(struct platform *p, uint32_t tx, const char *dir, const char *key, uint64_t max,
+	uint64_t *value)
 {
 	char text[24];
 	uint64_t v = 0;
@@ -50,7 +53,8 @@ int store_get_uint(struct platform *p, uint32_t tx, const char *dir, const char 
 	for (int i = 0; i < n; i++) {
 		if (text[i] < '0' || text[i] > '9')
 			return -EINVAL;
-		if (__builtin_mul_overflow(v, 10u, &v) || __builtin_add_overflow(v, (unsigned)(text[i] - '0'), &v))
+		if (__builtin_mul_overflow(v, 10u, &v) ||
+			__builtin_add_overflow(v, (unsigned)(text[i] - '0'), &v))
 			return -ERANGE;
 	}
 	if (v > max)
@@ -59,7 +63,8 @@ int store_get_uint(struct platform *p, uint32_t tx, const char *dir, const char 
 	return 0;
 }
 
-uint64_t store_get_uint_or(struct platform *p, const char *dir, const char *key, uint64_t max, uint64_t otherwise)
+uint64_t store_get_uint_or(
+	struct platform *p, const char *dir, const char *key, uint64_t max, uint64_t otherwise)
 {
 	uint64_t value;
 

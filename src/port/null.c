@@ -6,13 +6,15 @@
 #include "packet/headers.h"
 #include "port/port.h"
 
-static unsigned null_rx(struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
+static unsigned null_rx(
+	struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
 {
 	(void)port, (void)queue, (void)packets, (void)n;
 	return 0;
 }
 
-static unsigned null_tx(struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
+static unsigned null_tx(
+	struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
 {
 	uint64_t bytes = 0;
 
@@ -51,7 +53,8 @@ int port_null_open(struct shunt_port **out, const char *name)
 		return err;
 	}
 	port->info.mtu = SHUNT_MAX_FRAME - ETH_HEADER - VLAN_TAG;
-	port->info.caps = SHUNT_CAP_CSUM | SHUNT_CAP_CSUM6 | SHUNT_CAP_GSO4 | SHUNT_CAP_GSO6 | SHUNT_CAP_SG | SHUNT_CAP_VLAN;
+	port->info.caps = SHUNT_CAP_CSUM | SHUNT_CAP_CSUM6 | SHUNT_CAP_GSO4 | SHUNT_CAP_GSO6 |
+			  SHUNT_CAP_SG | SHUNT_CAP_VLAN;
 	*out = port;
 	return 0;
 }

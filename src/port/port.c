@@ -34,7 +34,8 @@ const char *const shunt_drop_names[] = {
 };
 static_assert(ARRAY_SIZE(shunt_drop_names) == SHUNT_DROPS, "a drop lacks its name");
 
-int port_init(struct shunt_port *port, const struct port_ops *ops, const char *name, unsigned queues)
+int port_init(
+	struct shunt_port *port, const struct port_ops *ops, const char *name, unsigned queues)
 {
 	port->ops = ops;
 	port->stats = aligned_alloc(CACHE_LINE, queues * sizeof(*port->stats));
@@ -56,12 +57,14 @@ void port_fini(struct shunt_port *port)
 	port->stats = NULL;
 }
 
-unsigned shunt_port_rx(struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
+unsigned shunt_port_rx(
+	struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
 {
 	return port->ops->rx(port, queue, packets, MIN(n, (unsigned)SHUNT_BATCH));
 }
 
-unsigned shunt_port_tx(struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
+unsigned shunt_port_tx(
+	struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
 {
 	return port->ops->tx(port, queue, packets, n);
 }
@@ -104,7 +107,8 @@ void shunt_port_stats(struct shunt_port *port, struct shunt_port_stats *stats)
 		stats->tx_packets += counter_read(&s->tx_packets);
 		stats->tx_bytes += counter_read(&s->tx_bytes);
 		for (unsigned d = 0; d < SHUNT_DROPS; d++)
-			stats->drops[d] += counter_read(&s->rx_drops[d]) + counter_read(&s->tx_drops[d]);
+			stats->drops[d] +=
+				counter_read(&s->rx_drops[d]) + counter_read(&s->tx_drops[d]);
 	}
 }
 

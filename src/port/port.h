@@ -16,8 +16,10 @@
 
 struct port_ops {
 	const char *kind; /* "tap", "pcap", ... */
-	unsigned (*rx)(struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n);
-	unsigned (*tx)(struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n);
+	unsigned (*rx)(
+		struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n);
+	unsigned (*tx)(
+		struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n);
 	int (*fd)(struct shunt_port *port, unsigned queue);
 	bool (*arm)(struct shunt_port *port, unsigned queue);
 	uint64_t (*deadline)(struct shunt_port *port, unsigned queue);
@@ -37,34 +39,39 @@ struct port_queue_stats {
 struct shunt_port {
 	const struct port_ops *ops;
 	struct port_queue_stats *stats; /* [max(rx_queues, tx_queues)] */
-	struct shunt_port_info info;	/* link_up, mtu and caps change only on the control thread */
+	struct shunt_port_info info; /* link_up, mtu and caps change only on the control thread */
 };
 
 /*
  * Fill in the common part: ops, name, `queues` each way, an MTU of 1500, link up. -ENOMEM.
  * port_fini gives back what port_init allocated; an implementation's close calls it and frees itself.
  */
-int port_init(struct shunt_port *port, const struct port_ops *ops, const char *name, unsigned queues);
+int port_init(
+	struct shunt_port *port, const struct port_ops *ops, const char *name, unsigned queues);
 void port_fini(struct shunt_port *port);
 
-static inline void port_count_rx(struct shunt_port *port, unsigned queue, uint64_t packets, uint64_t bytes)
+static inline void port_count_rx(
+	struct shunt_port *port, unsigned queue, uint64_t packets, uint64_t bytes)
 {
 	counter_add(&port->stats[queue].rx_packets, packets);
 	counter_add(&port->stats[queue].rx_bytes, bytes);
 }
 
-static inline void port_count_tx(struct shunt_port *port, unsigned queue, uint64_t packets, uint64_t bytes)
+static inline void port_count_tx(
+	struct shunt_port *port, unsigned queue, uint64_t packets, uint64_t bytes)
 {
 	counter_add(&port->stats[queue].tx_packets, packets);
 	counter_add(&port->stats[queue].tx_bytes, bytes);
 }
 
-static inline void port_drop_rx(struct shunt_port *port, unsigned queue, enum shunt_drop why, uint64_t n)
+static inline void port_drop_rx(
+	struct shunt_port *port, unsigned queue, enum shunt_drop why, uint64_t n)
 {
 	counter_add(&port->stats[queue].rx_drops[why], n);
 }
 
-static inline void port_drop_tx(struct shunt_port *port, unsigned queue, enum shunt_drop why, uint64_t n)
+static inline void port_drop_tx(
+	struct shunt_port *port, unsigned queue, enum shunt_drop why, uint64_t n)
 {
 	counter_add(&port->stats[queue].tx_drops[why], n);
 }

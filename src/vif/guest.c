@@ -27,7 +27,7 @@ struct vif_guest {
 	struct platform *platform;
 	struct netif_frontend *frontend;
 	struct shunt_port *inner; /* the front end's port while it is there */
-	uint64_t retry_at;	  /* CLOCK_NEVER: not waiting */
+	uint64_t retry_at;        /* CLOCK_NEVER: not waiting */
 	unsigned retry_ms;
 	void (*on_close)(void *arg, struct vif_guest *guest);
 	void *on_close_arg;
@@ -38,14 +38,16 @@ static struct vif_guest *guest_of(struct shunt_port *port)
 	return CONTAINER_OF(port, struct vif_guest, port);
 }
 
-static unsigned guest_rx(struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
+static unsigned guest_rx(
+	struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
 {
 	struct shunt_port *inner = guest_of(port)->inner;
 
 	return likely(inner) ? inner->ops->rx(inner, queue, packets, n) : 0;
 }
 
-static unsigned guest_tx(struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
+static unsigned guest_tx(
+	struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
 {
 	struct shunt_port *inner = guest_of(port)->inner;
 
@@ -76,11 +78,15 @@ static void keep_counters(struct vif_guest *g)
 	for (unsigned q = 0; q < NETIF_MAX_QUEUES; q++) {
 		const struct port_queue_stats *from = &g->inner->stats[q];
 
-		port_count_rx(&g->port, q, counter_read(&from->rx_packets), counter_read(&from->rx_bytes));
-		port_count_tx(&g->port, q, counter_read(&from->tx_packets), counter_read(&from->tx_bytes));
+		port_count_rx(&g->port, q, counter_read(&from->rx_packets),
+			counter_read(&from->rx_bytes));
+		port_count_tx(&g->port, q, counter_read(&from->tx_packets),
+			counter_read(&from->tx_bytes));
 		for (unsigned d = 0; d < SHUNT_DROPS; d++) {
-			port_drop_rx(&g->port, q, (enum shunt_drop)d, counter_read(&from->rx_drops[d]));
-			port_drop_tx(&g->port, q, (enum shunt_drop)d, counter_read(&from->tx_drops[d]));
+			port_drop_rx(
+				&g->port, q, (enum shunt_drop)d, counter_read(&from->rx_drops[d]));
+			port_drop_tx(
+				&g->port, q, (enum shunt_drop)d, counter_read(&from->tx_drops[d]));
 		}
 	}
 }
@@ -131,8 +137,12 @@ static void guest_close(struct shunt_port *port)
 	free(g);
 }
 
-static const struct port_ops guest_ops = {
-	.kind = "vif", .rx = guest_rx, .tx = guest_tx, .fd = guest_fd, .arm = guest_arm, .close = guest_close};
+static const struct port_ops guest_ops = {.kind = "vif",
+	.rx = guest_rx,
+	.tx = guest_tx,
+	.fd = guest_fd,
+	.arm = guest_arm,
+	.close = guest_close};
 
 static void guest_info(struct vif_guest *g)
 {
@@ -145,7 +155,8 @@ static void guest_info(struct vif_guest *g)
 	memcpy(g->port.info.name, name, sizeof(name));
 }
 
-int vif_guest_open(struct vif_guest **out, const struct vif_guest_config *config, char *why, size_t why_len)
+int vif_guest_open(
+	struct vif_guest **out, const struct vif_guest_config *config, char *why, size_t why_len)
 {
 	struct vif_guest *g = calloc(1, sizeof(*g));
 	int err;
@@ -154,8 +165,10 @@ int vif_guest_open(struct vif_guest **out, const struct vif_guest_config *config
 		return -ENOMEM;
 	g->config = *config;
 	g->retry_at = CLOCK_NEVER;
-	if (snprintf(g->socket, sizeof(g->socket), "%s", config->socket) >= (int)sizeof(g->socket)) {
-		(void)snprintf(why, why_len, "the socket's path is longer than %zu", sizeof(g->socket) - 1);
+	if (snprintf(g->socket, sizeof(g->socket), "%s", config->socket) >=
+		(int)sizeof(g->socket)) {
+		(void)snprintf(why, why_len, "the socket's path is longer than %zu",
+			sizeof(g->socket) - 1);
 		free(g);
 		return -ENAMETOOLONG;
 	}
@@ -232,7 +245,8 @@ void vif_guest_process(struct vif_guest *g)
 	guest_info(g);
 }
 
-void vif_guest_on_close(struct vif_guest *g, void (*fn)(void *arg, struct vif_guest *guest), void *arg)
+void vif_guest_on_close(
+	struct vif_guest *g, void (*fn)(void *arg, struct vif_guest *guest), void *arg)
 {
 	g->on_close = fn;
 	g->on_close_arg = arg;

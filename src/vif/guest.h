@@ -17,7 +17,8 @@ struct vif_guest_config {
 };
 
 /* Connect. *why gets one line on failure. Errors: the platform's (local_connect) and netif_frontend_new's. */
-int vif_guest_open(struct vif_guest **out, const struct vif_guest_config *config, char *why, size_t why_len);
+int vif_guest_open(
+	struct vif_guest **out, const struct vif_guest_config *config, char *why, size_t why_len);
 
 struct shunt_port *vif_guest_port(struct vif_guest *guest);
 struct vif_guest *vif_guest_of(struct shunt_port *port); /* NULL: not one */
@@ -28,6 +29,7 @@ uint64_t vif_guest_deadline(const struct vif_guest *guest);
 void vif_guest_process(struct vif_guest *guest);
 
 /* Called once, when the port is closed, before it is freed. */
-void vif_guest_on_close(struct vif_guest *guest, void (*fn)(void *arg, struct vif_guest *guest), void *arg);
+void vif_guest_on_close(
+	struct vif_guest *guest, void (*fn)(void *arg, struct vif_guest *guest), void *arg);
 
 struct netif_frontend *vif_guest_frontend(struct vif_guest *guest); /* NULL: the host is away */

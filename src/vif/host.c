@@ -17,14 +17,15 @@ enum {
 	MEMORY_DEFAULT = 64 << 20,
 };
 
-const char *const vif_state_names[] = {"detached", "connecting", "connected", "stalled", "quarantined"};
+const char *const vif_state_names[] = {
+	"detached", "connecting", "connected", "stalled", "quarantined"};
 static_assert(ARRAY_SIZE(vif_state_names) == VIF_STATES, "a state lacks its name");
 
 struct vif {
 	struct vif *next;
 	struct host *host;
 	struct vif_config config;
-	uint32_t serial; /* of this vif and attachment: messages from workers name it */
+	uint32_t serial; /* of this vif and connection: messages from workers name it */
 	int listen_fd;
 	int port_id;
 	enum vif_state state;
@@ -110,7 +111,8 @@ static int start_on_worker(void *arg, struct worker *worker)
 	const struct start_call *call = arg;
 	struct vif *vif = call->vif;
 	struct netif_back_queue *q = &vif->backend->back.queues[call->queue];
-	int err = netif_back_queue_start(q, &vif->host->views[worker_index(worker)], worker_pool(worker));
+	int err = netif_back_queue_start(
+		q, &vif->host->views[worker_index(worker)], worker_pool(worker));
 
 	return err ? err : worker_add(worker, &vif->queues[call->queue]);
 }
@@ -150,7 +152,8 @@ static int op_start(void *arg, struct netif_backend *backend)
 	int err;
 
 	vif->backend = backend;
-	vif->route = (struct worker_route){.port = &backend->back.port, .nqueues = backend->back.nqueues};
+	vif->route = (struct worker_route){
+		.port = &backend->back.port, .nqueues = backend->back.nqueues};
 	for (unsigned i = 0; i < backend->back.nqueues; i++) {
 		struct worker_queue *wq = &vif->queues[i];
 		struct start_call call = {vif, i};
@@ -171,7 +174,8 @@ static int op_start(void *arg, struct netif_backend *backend)
 	err = vswitch_port_set(host->config.sw, (unsigned)vif->port_id, &sw);
 	if (err)
 		return err;
-	(void)vswitch_mcast_filter(host->config.sw, (unsigned)vif->port_id, backend->multicast_control);
+	(void)vswitch_mcast_filter(
+		host->config.sw, (unsigned)vif->port_id, backend->multicast_control);
 	workers_route(host->config.workers, (unsigned)vif->port_id, &vif->route);
 	settle(host);
 	return 0;
@@ -189,11 +193,13 @@ static void op_stop(void *arg, struct netif_backend *backend)
 		struct start_call call = {vif, i};
 		unsigned tries = 0;
 
-		while (!worker_call(host->config.workers, vif->route.owner[i], stop_on_worker, &call)) {
+		while (!worker_call(
+			host->config.workers, vif->route.owner[i], stop_on_worker, &call)) {
 			const struct timespec ms = {.tv_nsec = CLOCK_MS};
 
 			if (++tries == STOP_TRIES) {
-				log_error("%s: queue %u: packets under way do not come home", vif->config.name, i);
+				log_error("%s: queue %u: packets under way do not come home",
+					vif->config.name, i);
 				break;
 			}
 			(void)nanosleep(&ms, NULL);
@@ -201,6 +207,8 @@ static void op_stop(void *arg, struct netif_backend *backend)
 	}
 	(void)vswitch_mcast_reset(host->config.sw, (unsigned)vif->port_id);
 	vif->route.nqueues = 0;
+	/* What its workers have reported and nobody has read yet is void: another guest's, or instance's, queues may be next. */
+	vif->serial = ++host->serial;
 }
 
 static void op_changed(void *arg, struct netif_backend *backend)
@@ -216,7 +224,8 @@ static void op_changed(void *arg, struct netif_backend *backend)
 	else
 		vif_enter(vif, VIF_CONNECTED, "");
 	if (backend->state == NETIF_CONNECTED)
-		(void)vswitch_mcast_filter(vif->host->config.sw, (unsigned)vif->port_id, backend->multicast_control);
+		(void)vswitch_mcast_filter(
+			vif->host->config.sw, (unsigned)vif->port_id, backend->multicast_control);
 }
 
 /* A queue's report, back on the control thread. The vif may have gone, or have another guest, in the meantime. */
@@ -233,7 +242,8 @@ static void on_message(void *arg, uint64_t serial, uint64_t what)
 	}
 }
 
-static bool on_queue_event(void *arg, struct netif_back_queue *q, enum netif_back_event event, const uint8_t *mac)
+static bool on_queue_event(
+	void *arg, struct netif_back_queue *q, enum netif_back_event event, const uint8_t *mac)
 {
 	struct vif *vif = arg;
 	struct worker *worker = vif->queues[q->index].worker;
@@ -247,7 +257,8 @@ static bool on_queue_event(void *arg, struct netif_back_queue *q, enum netif_bac
 		return vswitch_mcast_del(vif->host->config.sw, (unsigned)vif->port_id, mac) == 0;
 	default:
 		/* Without a worker the queue is only being started, and start says what is wrong. */
-		return worker && worker_post(worker, on_message, vif->host, vif->serial, (uint64_t)q->index << 8 | event);
+		return worker && worker_post(worker, on_message, vif->host, vif->serial,
+					 (uint64_t)q->index << 8 | event);
 	}
 }
 
@@ -266,8 +277,10 @@ static int vif_store(struct vif *vif)
 	int err;
 
 	(void)snprintf(front, sizeof(front), "/local/domain/%u/device/vif/0", vif->domid);
-	(void)snprintf(back, sizeof(back), "/local/domain/%u/backend/vif/%u/0", p->domid, vif->domid);
-	(void)snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+	(void)snprintf(
+		back, sizeof(back), "/local/domain/%u/backend/vif/%u/0", p->domid, vif->domid);
+	(void)snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3],
+		m[4], m[5]);
 	err = p->ops->store_write(p, 0, front, "");
 	if (!err)
 		err = p->ops->store_chmod(p, 0, front, vif->domid, 'n', p->domid, 'r');
@@ -279,14 +292,16 @@ static int vif_store(struct vif *vif)
 		return err;
 	const struct {
 		const char *dir, *key, *value;
-	} keys[] = {{back, "frontend", front}, {back, "mac", mac}, {back, "uuid", vif->config.uuid}, {back, "online", "1"},
-		{back, "handle", "0"}, {front, "backend", back}, {front, "mac", mac}, {front, "handle", "0"}};
+	} keys[] = {{back, "frontend", front}, {back, "mac", mac}, {back, "uuid", vif->config.uuid},
+		{back, "online", "1"}, {back, "handle", "0"}, {front, "backend", back},
+		{front, "mac", mac}, {front, "handle", "0"}};
 	for (unsigned i = 0; i < ARRAY_SIZE(keys) && !err; i++)
 		err = store_printf(p, 0, keys[i].dir, keys[i].key, "%s", keys[i].value);
 	if (!err)
 		err = store_printf(p, 0, back, "frontend-id", "%u", vif->domid);
 	if (!err && vif->config.rate.bytes)
-		err = store_printf(p, 0, back, "rate", "%llu,%llu", (unsigned long long)vif->config.rate.bytes,
+		err = store_printf(p, 0, back, "rate", "%llu,%llu",
+			(unsigned long long)vif->config.rate.bytes,
 			(unsigned long long)vif->config.rate.usec);
 	if (!err)
 		err = store_printf(p, 0, front, "backend-id", "%u", p->domid);
@@ -309,12 +324,12 @@ void vif_detach(struct vif *vif, const char *why)
 		stats_keep(&vif->past, &backend->back.port);
 		netif_backend_free(backend);
 		vif->backend = NULL;
-		(void)snprintf(path, sizeof(path), "/local/domain/%u/backend/vif/%u", p->domid, vif->domid);
+		(void)snprintf(path, sizeof(path), "/local/domain/%u/backend/vif/%u", p->domid,
+			vif->domid);
 		(void)p->ops->store_rm(p, 0, path);
 		if (lied)
 			why = vif->reason; /* worth more than how the connection ended */
 	}
-	vif->serial = ++host->serial;
 	hv_domain_destroy(host->config.hv, vif->domid);
 	vif->domid = 0;
 	vif->pid = 0;
@@ -324,12 +339,15 @@ void vif_detach(struct vif *vif, const char *why)
 static int attach(struct vif *vif, char *why, size_t size)
 {
 	struct host *host = vif->host;
-	struct netif_backend_config config = {
-		.name = vif->config.name, .frontend = vif->domid, .max_queues = vif->config.queues, .split = true};
+	struct netif_backend_config config = {.name = vif->config.name,
+		.frontend = vif->domid,
+		.max_queues = vif->config.queues,
+		.split = true};
 	int err = vif_store(vif);
 
 	if (!err)
-		err = netif_backend_new(&vif->backend, host->config.platform, &config, &backend_ops, vif);
+		err = netif_backend_new(
+			&vif->backend, host->config.platform, &config, &backend_ops, vif);
 	if (err) {
 		(void)snprintf(why, size, "cannot set up the device: %s", strerror(-err));
 		vif->backend = NULL;
@@ -356,7 +374,6 @@ int vif_attach(struct vif *vif, const struct ucred *peer, domid_t *domid, char *
 		(void)snprintf(why, size, "cannot make a domain: %s", strerror(-err));
 		return err;
 	}
-	vif->serial = ++vif->host->serial;
 	vif->pid = peer->pid;
 	err = attach(vif, why, size);
 	if (err) {
@@ -369,7 +386,8 @@ int vif_attach(struct vif *vif, const struct ucred *peer, domid_t *domid, char *
 	return 0;
 }
 
-static int on_attach(void *arg, const struct ucred *peer, domid_t *domid, uint32_t *handle, char *why, size_t size)
+static int on_attach(void *arg, const struct ucred *peer, domid_t *domid, uint32_t *handle,
+	char *why, size_t size)
 {
 	*handle = 0;
 	return vif_attach(arg, peer, domid, why, size);
@@ -400,8 +418,9 @@ static bool name_ok(const char *name)
 
 static int config_take(struct vif *vif, const struct vif_config *config)
 {
-	if (!name_ok(config->name) || config->nmacs > ARRAY_SIZE(config->macs) || config->nips > VSWITCH_IPS ||
-		config->vlan > VSWITCH_VLAN_MAX || config->queues > NETIF_MAX_QUEUES)
+	if (!name_ok(config->name) || config->nmacs > ARRAY_SIZE(config->macs) ||
+		config->nips > VSWITCH_IPS || config->vlan > VSWITCH_VLAN_MAX ||
+		config->queues > NETIF_MAX_QUEUES)
 		return -EINVAL;
 	vif->config = *config;
 	if (!vif->config.queues)
@@ -422,7 +441,8 @@ int vif_add(struct host *host, const struct vif_config *config, int listen_fd, s
 	if (vif_find(host, config->name))
 		goto fail;
 	err = -ENOMEM;
-	vif = aligned_alloc(CACHE_LINE, (sizeof(*vif) + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1));
+	vif = aligned_alloc(
+		CACHE_LINE, (sizeof(*vif) + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1));
 	if (!vif)
 		goto fail;
 	memset(vif, 0, sizeof(*vif));
@@ -561,9 +581,12 @@ int vif_rehome(struct host *host, struct vif *vif)
 	stats_keep(&vif->past, &old->back.port);
 	vif->backend = NULL;
 	netif_backend_free(old);
-	err = netif_backend_thaw(&vif->backend, host->config.platform, &config, &backend_ops, vif, &record);
-	if (err)
+	err = netif_backend_thaw(
+		&vif->backend, host->config.platform, &config, &backend_ops, vif, &record);
+	if (err) {
+		vif->backend = NULL;
 		vif_enter(vif, VIF_QUARANTINED, "could not be moved");
+	}
 	return err;
 }
 
@@ -585,7 +608,8 @@ static void port_stop(struct host *host, struct host_port *p)
 	workers_route(host->config.workers, (unsigned)p->port_id, NULL);
 	(void)vswitch_port_remove(host->config.sw, (unsigned)p->port_id);
 	for (unsigned i = 0; i < p->route.nqueues; i++)
-		(void)worker_call(host->config.workers, p->route.owner[i], remove_on_worker, &p->queues[i]);
+		(void)worker_call(
+			host->config.workers, p->route.owner[i], remove_on_worker, &p->queues[i]);
 	settle(host);
 }
 

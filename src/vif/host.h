@@ -33,40 +33,47 @@ struct host_port;
 
 enum { VIF_NAME_MAX = 31 };
 
-enum vif_state { VIF_DETACHED, VIF_CONNECTING, VIF_CONNECTED, VIF_STALLED, VIF_QUARANTINED, VIF_STATES };
+enum vif_state {
+	VIF_DETACHED,
+	VIF_CONNECTING,
+	VIF_CONNECTED,
+	VIF_STALLED,
+	VIF_QUARANTINED,
+	VIF_STATES
+};
 extern const char *const vif_state_names[VIF_STATES];
 
 struct vif_config {
 	char name[VIF_NAME_MAX + 1]; /* letters, digits, '-', '_', '.' */
 	char uuid[37];
 	uint8_t mac[6];
-	uint16_t vlan;		 /* 0: none */
+	uint16_t vlan; /* 0: none */
 	uint16_t mtu;
-	unsigned queues;	 /* offered, 1 .. NETIF_MAX_QUEUES */
-	struct rate_limit rate;	 /* of what the guest sends; 0: unlimited */
-	unsigned nmacs;		 /* further allowed source addresses */
+	unsigned queues;        /* offered, 1 .. NETIF_MAX_QUEUES */
+	struct rate_limit rate; /* of what the guest sends; 0: unlimited */
+	unsigned nmacs;         /* further allowed source addresses */
 	uint8_t macs[VSWITCH_MACS - 1][6];
 	unsigned nips;
 	struct vswitch_ip ips[VSWITCH_IPS];
-	uid_t owner;		 /* who may attach, besides root */
-	uint32_t flood_pps;	 /* broadcast, multicast and unknown unicast; 0: unlimited */
-	bool unknown_unicast;	 /* gets frames for unknown addresses */
-	uint64_t memory;	 /* bytes of regions its guest may share; 0: 64 MiB */
+	uid_t owner;          /* who may attach, besides root */
+	uint32_t flood_pps;   /* broadcast, multicast and unknown unicast; 0: unlimited */
+	bool unknown_unicast; /* gets frames for unknown addresses */
+	uint64_t memory;      /* bytes of regions its guest may share; 0: 64 MiB */
 };
 
 struct vif_status {
 	enum vif_state state;
 	time_t since;
 	char reason[128];
-	domid_t domid;		/* 0: detached */
+	domid_t domid; /* 0: detached */
 	pid_t pid;
-	unsigned port;		/* in the switch */
-	unsigned queues;	/* connected ones */
+	unsigned port;   /* in the switch */
+	unsigned queues; /* connected ones */
 	unsigned workers[NETIF_MAX_QUEUES];
 	uint32_t caps;
 	bool multicast_filter;
-	uint64_t memory;	/* bytes of the guest's that are registered */
-	uint64_t attachments;	/* ever */
+	uint64_t memory;      /* bytes of the guest's that are registered */
+	uint64_t attachments; /* ever */
 	uint64_t quarantines;
 	struct shunt_port_stats stats; /* since vif add */
 };
@@ -114,8 +121,8 @@ void vif_kick(struct host *host, struct vif *vif, const char *why);
 int vif_rehome(struct host *host, struct vif *vif);
 
 struct host_port_config {
-	char name[64]; /* as the user says it: "tap:up0" */
-	bool guest;    /* not trusted: sources are checked; else an uplink */
+	char name[64];                 /* as the user says it: "tap:up0" */
+	bool guest;                    /* not trusted: sources are checked; else an uplink */
 	struct vswitch_port_config sw; /* mtu and caps are taken from the port */
 	struct rate_limit rate;
 };

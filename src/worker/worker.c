@@ -42,7 +42,8 @@ enum {
 	HANDOFF_RING = 1024,
 	MESSAGE_RING = 1024,
 	EPOLL_EVENTS = 64,
-	EPOLL_EVERY_NS = 50000, /* how often a busy worker looks at its sleeping queues' fds */
+	EPOLL_EVERY_NS = 50000,     /* how often a busy worker looks at its sleeping queues' fds */
+	EPOLL_EVERY_IDLE_NS = 2000, /* ... one that only polls */
 	SPURIOUS_FREE = 16,
 	SPURIOUS_MIN_NS = 100000,
 	SPURIOUS_MAX_NS = 100000000,
@@ -62,7 +63,8 @@ struct proxy {
 	struct shunt_packet *original;
 	unsigned from; /* worker it goes home to */
 };
-static_assert(offsetof(struct proxy, segs) == offsetof(struct shunt_packet, segs), "proxies are packets");
+static_assert(
+	offsetof(struct proxy, segs) == offsetof(struct shunt_packet, segs), "proxies are packets");
 
 struct message {
 	workers_message *fn;
@@ -163,7 +165,6 @@ static void queue_activate(struct worker *w, struct worker_queue *q)
 	q->active = true;
 	q->timed = false;
 	q->masked = false;
-	q->wait.since = 0;
 	w->nactive++;
 }
 
@@ -195,11 +196,11 @@ static void queue_rest(struct worker *w, struct worker_queue *q)
 	if (w->flying || !shunt_port_arm(q->port, q->queue))
 		return;
 	when = shunt_port_deadline(q->port, q->queue);
-	wait_sleep(&q->wait);
 	if (q->woken && ++q->spurious > SPURIOUS_FREE) {
 		unsigned shift = MIN(q->spurious - SPURIOUS_FREE, 10u);
 
-		when = MIN(when, w->now + MIN((uint64_t)SPURIOUS_MIN_NS << shift, (uint64_t)SPURIOUS_MAX_NS));
+		when = MIN(when, w->now + MIN((uint64_t)SPURIOUS_MIN_NS << shift,
+						  (uint64_t)SPURIOUS_MAX_NS));
 		q->masked = true;
 		counter_add(&w->spurious, 1);
 	}
@@ -218,7 +219,8 @@ static void queue_rest(struct worker *w, struct worker_queue *q)
 
 /* ---- handing over ---- */
 
-static void proxy_release(struct shunt_packet_owner *owner, struct shunt_packet **packets, unsigned n)
+static void proxy_release(
+	struct shunt_packet_owner *owner, struct shunt_packet **packets, unsigned n)
 {
 	struct worker *w = CONTAINER_OF(owner, struct worker, proxy_owner);
 
@@ -236,12 +238,14 @@ static void worker_kick(struct worker *w)
 {
 	uint64_t one = 1;
 
+	/* What was put before is seen by whoever sets the flag after this. */
+	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load(&w->asleep))
 		(void)!write(w->wake, &one, sizeof(one));
 }
 
-static void hand_over(struct worker *w, unsigned to, unsigned port_id, unsigned queue, struct shunt_packet **packets,
-	unsigned n)
+static void hand_over(struct worker *w, unsigned to, unsigned port_id, unsigned queue,
+	struct shunt_packet **packets, unsigned n)
 {
 	struct lane *lane = &w->all->lanes[w->index * w->all->count + to];
 	unsigned take = MIN(n, HANDOFF_RING - lane->flying);
@@ -264,7 +268,8 @@ static void hand_over(struct worker *w, unsigned to, unsigned port_id, unsigned 
 }
 
 /* Give packets to a queue that this worker owns; what it does not take is dropped in its name. */
-static void deliver(struct worker *w, struct worker_queue *q, struct shunt_packet **packets, unsigned n)
+static void deliver(
+	struct worker *w, struct worker_queue *q, struct shunt_packet **packets, unsigned n)
 {
 	unsigned sent = shunt_port_tx(q->port, q->queue, packets, n);
 
@@ -276,8 +281,8 @@ static void deliver(struct worker *w, struct worker_queue *q, struct shunt_packe
 		queue_activate(w, q);
 }
 
-static void send_to(struct worker *w, const struct worker_route *route, unsigned port_id, unsigned queue,
-	struct shunt_packet **packets, unsigned n)
+static void send_to(struct worker *w, const struct worker_route *route, unsigned port_id,
+	unsigned queue, struct shunt_packet **packets, unsigned n)
 {
 	if (likely(route->owner[queue] == w->index))
 		deliver(w, route->queues[queue], packets, n);
@@ -296,7 +301,8 @@ static uint32_t flow_hash(const struct shunt_packet *packet)
 	packet_parse(packet, &h);
 	v = mac_load(packet->data) ^ mac_load(packet->data + 6) << 7;
 	if (h.l3 && h.type == TYPE_IPV4)
-		v = (uint64_t)load_be32(packet->data + h.l3 + 12) << 32 ^ load_be32(packet->data + h.l3 + 16);
+		v = (uint64_t)load_be32(packet->data + h.l3 + 12) << 32 ^
+		    load_be32(packet->data + h.l3 + 16);
 	else if (h.l3 && h.type == TYPE_IPV6)
 		for (unsigned i = 8; i < 40; i += 4)
 			v = v * 31 + load_be32(packet->data + h.l3 + i);
@@ -308,7 +314,8 @@ static uint32_t flow_hash(const struct shunt_packet *packet)
 static void output(void *arg, unsigned port_id, struct shunt_packet **packets, unsigned n)
 {
 	struct worker *w = arg;
-	const struct worker_route *route = atomic_load_explicit(&w->all->routes[port_id], memory_order_acquire);
+	const struct worker_route *route =
+		atomic_load_explicit(&w->all->routes[port_id], memory_order_acquire);
 	uint8_t queue[SHUNT_BATCH];
 	unsigned left = n;
 
@@ -353,7 +360,8 @@ static void take_home(struct worker *w, struct lane *lane)
 /* Stand-ins for a run of handed-over packets that go to the same queue. */
 static void take_run(struct worker *w, unsigned from, struct handoff *const *cells, unsigned n)
 {
-	const struct worker_route *route = atomic_load_explicit(&w->all->routes[cells[0]->port_id], memory_order_acquire);
+	const struct worker_route *route =
+		atomic_load_explicit(&w->all->routes[cells[0]->port_id], memory_order_acquire);
 	unsigned queue = cells[0]->queue;
 	struct shunt_packet *packets[SHUNT_BATCH];
 
@@ -363,7 +371,8 @@ static void take_run(struct worker *w, unsigned from, struct handoff *const *cel
 
 		proxy->packet = *original;
 		for (unsigned s = 0; s < original->nsegs; s++)
-			proxy->segs[s] = (struct shunt_seg){original->segs[s].data, NULL, original->segs[s].len};
+			proxy->segs[s] = (struct shunt_seg){
+				original->segs[s].data, NULL, original->segs[s].len};
 		proxy->packet.owner = &w->proxy_owner;
 		proxy->packet.refs = 0;
 		proxy->packet.buf = NULL;
@@ -392,7 +401,8 @@ static bool take_over(struct worker *w)
 
 		if (from == w->index)
 			continue;
-		n = spsc_take(&lane->out, (void **)cells, MIN(w->proxy_nfree, (unsigned)SHUNT_BATCH));
+		n = spsc_take(
+			&lane->out, (void **)cells, MIN(w->proxy_nfree, (unsigned)SHUNT_BATCH));
 		for (uint32_t i = 0, run; i < n; i += run) {
 			for (run = 1; i + run < n && cells[i + run]->port_id == cells[i]->port_id &&
 				      cells[i + run]->queue == cells[i]->queue;
@@ -430,7 +440,13 @@ static void queue_poll(struct worker *w, struct worker_queue *q)
 	unsigned n;
 
 	if (unlikely(allowance == 0)) {
-		queue_time(w, q, rate_when(q->rate));
+		uint64_t when = rate_when(q->rate);
+
+		/* What it sends has to wait; its completions, and what waits for its receive buffers, do not. */
+		(void)shunt_port_rx(q->port, q->queue, packets, 0);
+		if (shunt_port_deadline(q->port, q->queue) != CLOCK_NEVER)
+			when = MIN(when, w->now + CLOCK_MS);
+		queue_time(w, q, when);
 		return;
 	}
 	n = shunt_port_rx(q->port, q->queue, packets, allowance);
@@ -439,7 +455,7 @@ static void queue_poll(struct worker *w, struct worker_queue *q)
 			queue_rest(w, q);
 		return;
 	}
-	wait_work(&q->wait);
+	wait_work(&q->wait, w->now);
 	q->woken = false;
 	q->spurious = 0;
 	if (unlikely(q->rate && rate_limited(q->rate))) {
@@ -496,8 +512,6 @@ static uint64_t timers_run(struct worker *w)
 		next = q->next;
 		if (q->when <= w->now) {
 			queue_activate(w, q);
-			/* One poll, and to rest again if it brings nothing. */
-			q->wait.budget = WAIT_MIN_NS;
 		} else {
 			first = MIN(first, q->when);
 		}
@@ -523,6 +537,7 @@ static void worker_sleep(struct worker *w, uint64_t first)
 	uint64_t until = MIN(first, w->now + SLEEP_MAX_MS * CLOCK_MS);
 
 	atomic_store(&w->asleep, true);
+	atomic_thread_fence(memory_order_seq_cst);
 	/* Anything that was put before it could see the flag is found now. */
 	if (!atomic_load(&w->call) && !take_over(w)) {
 		counter_add(&w->sleeps, 1);
@@ -533,6 +548,7 @@ static void worker_sleep(struct worker *w, uint64_t first)
 
 static void worker_round(struct worker *w)
 {
+	uint64_t before = counter_read(&w->packets);
 	struct worker_queue *next;
 	uint64_t first;
 
@@ -547,7 +563,9 @@ static void worker_round(struct worker *w)
 		queue_poll(w, q);
 	}
 	first = w->timed ? timers_run(w) : CLOCK_NEVER;
-	if (w->now - w->looked >= EPOLL_EVERY_NS || !w->active) {
+	if (w->now - w->looked >= (counter_read(&w->packets) == before ? EPOLL_EVERY_IDLE_NS
+								       : EPOLL_EVERY_NS) ||
+		!w->active) {
 		atomic_store_explicit(&w->nactive_seen, w->nactive, memory_order_relaxed);
 		pool_tend(w);
 		if (w->active)
@@ -593,7 +611,8 @@ static void *worker_main(void *arg)
 
 /* ---- the control thread's side ---- */
 
-int worker_call(struct workers *all, unsigned index, int (*fn)(void *arg, struct worker *worker), void *arg)
+int worker_call(
+	struct workers *all, unsigned index, int (*fn)(void *arg, struct worker *worker), void *arg)
 {
 	struct worker *w = &all->workers[index];
 	struct call call = {.fn = fn, .arg = arg};
@@ -705,7 +724,8 @@ void workers_process(struct workers *all)
 	for (unsigned i = 0; i < all->count; i++) {
 		void *item;
 
-		for (unsigned n = 0; n < MESSAGE_RING && spsc_take(&all->workers[i].messages, &item, 1); n++) {
+		for (unsigned n = 0;
+			n < MESSAGE_RING && spsc_take(&all->workers[i].messages, &item, 1); n++) {
 			struct message message = *(struct message *)item;
 
 			message.fn(message.arg, message.a, message.b);
@@ -760,10 +780,12 @@ static int worker_make(struct workers *all, struct worker *w, unsigned index)
 		err = vswitch_worker_new(&w->forwarder, all->sw, w->pool, 0, output, w);
 	if (err)
 		return err;
-	w->proxies = aligned_alloc(CACHE_LINE, proxies * sizeof(*w->proxies));
+	w->proxies = aligned_alloc(CACHE_LINE,
+		(proxies * sizeof(*w->proxies) + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1));
 	w->proxy_free = calloc(proxies, sizeof(struct proxy *));
 	w->message_cells = calloc(MESSAGE_RING, sizeof(*w->message_cells));
-	if (!w->proxies || !w->proxy_free || !w->message_cells || !spsc_init(&w->messages, MESSAGE_RING / 2))
+	if (!w->proxies || !w->proxy_free || !w->message_cells ||
+		!spsc_init(&w->messages, MESSAGE_RING / 2))
 		return -ENOMEM;
 	w->proxy_owner.release = proxy_release;
 	for (unsigned i = 0; i < proxies; i++)
@@ -798,7 +820,8 @@ static int lanes_make(struct workers *all)
 		struct lane *lane = &all->lanes[i];
 
 		lane->cells = calloc(HANDOFF_RING, sizeof(*lane->cells));
-		if (!lane->cells || !spsc_init(&lane->out, HANDOFF_RING) || !spsc_init(&lane->home, HANDOFF_RING))
+		if (!lane->cells || !spsc_init(&lane->out, HANDOFF_RING) ||
+			!spsc_init(&lane->home, HANDOFF_RING))
 			return -ENOMEM;
 	}
 	return 0;

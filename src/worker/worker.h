@@ -36,21 +36,21 @@ enum {
 struct worker_queue {
 	struct shunt_port *port;
 	unsigned queue;
-	unsigned port_id;	  /* in the switch */
+	unsigned port_id;         /* in the switch */
 	struct rate_bucket *rate; /* of what is received here; NULL: none */
 
 	/* The worker's. */
-	struct worker *worker; /* NULL: not polled */
+	struct worker *worker;           /* NULL: not polled */
 	struct worker_queue *next, **at; /* in one of the worker's lists */
 	int fd;
 	bool active;
-	bool masked;	       /* its fd is not watched until `when` */
-	bool timed;	       /* in the list of queues that are looked at by time */
-	uint64_t when;	       /* ns */
+	bool masked;   /* its fd is not watched until `when` */
+	bool timed;    /* in the list of queues that are looked at by time */
+	uint64_t when; /* ns */
 	struct adaptive_wait wait;
-	uint32_t average;      /* bytes of a frame, smoothed */
-	uint32_t spurious;     /* wake-ups in a row that brought nothing */
-	bool woken;	       /* by its fd, nothing received since */
+	uint32_t average;  /* bytes of a frame, smoothed */
+	uint32_t spurious; /* wake-ups in a row that brought nothing */
+	bool woken;        /* by its fd, nothing received since */
 };
 
 /* Where a port's packets go: which worker owns each of its queues. Made by the control thread, constant. */
@@ -62,7 +62,7 @@ struct worker_route {
 };
 
 struct workers_config {
-	unsigned count; /* 1 .. WORKERS_MAX */
+	unsigned count;  /* 1 .. WORKERS_MAX */
 	const int *cpus; /* [count], or NULL: not pinned; -1: not this one */
 	/* Runs first on each worker's thread: drop what it must not have. An error stops workers_new. */
 	int (*confine)(void *arg);
@@ -77,7 +77,7 @@ struct worker_stats {
 	uint64_t packets;
 	uint64_t replicated;
 	uint64_t handed_over;
-	uint64_t lost; /* handed over to a port that was gone by then */
+	uint64_t lost;     /* handed over to a port that was gone by then */
 	uint64_t spurious; /* wake-ups that brought nothing */
 	uint64_t active;   /* queues now */
 	uint64_t pool_packets;
@@ -90,13 +90,15 @@ void workers_free(struct workers *workers);
 unsigned workers_count(const struct workers *workers);
 
 /* Run fn(arg, worker) on worker `index` between two batches; returns what it returned. The control thread. */
-int worker_call(struct workers *workers, unsigned index, int (*fn)(void *arg, struct worker *worker), void *arg);
+int worker_call(struct workers *workers, unsigned index,
+	int (*fn)(void *arg, struct worker *worker), void *arg);
 
 /* Every worker has been between two batches. */
 void workers_synchronize(struct workers *workers);
 
 /* On the worker, by worker_call: begin and end polling a queue. */
-int worker_add(struct worker *worker, struct worker_queue *queue); /* the kernel's error if its fd cannot be watched */
+int worker_add(struct worker *worker,
+	struct worker_queue *queue); /* the kernel's error if its fd cannot be watched */
 void worker_remove(struct worker *worker, struct worker_queue *queue);
 
 /* On the worker: its pool of page-sized buffers for copies, and a slot for its owner's use. */

@@ -106,7 +106,8 @@ static inline uint32_t view_tag(uint16_t id, unsigned further, unsigned extras)
 	return id | further << 16 | extras << 24;
 }
 
-static void respond_all(struct netif_back_queue *q, const uint16_t *ids, unsigned n, unsigned extras, int16_t status)
+static void respond_all(struct netif_back_queue *q, const uint16_t *ids, unsigned n,
+	unsigned extras, int16_t status)
 {
 	for (unsigned i = 0; i < n; i++) {
 		tx_respond(q, ids[i], status);
@@ -115,7 +116,8 @@ static void respond_all(struct netif_back_queue *q, const uint16_t *ids, unsigne
 	}
 }
 
-static void views_release(struct shunt_packet_owner *owner, struct shunt_packet **packets, unsigned n)
+static void views_release(
+	struct shunt_packet_owner *owner, struct shunt_packet **packets, unsigned n)
 {
 	struct netif_back_queue *q = CONTAINER_OF(owner, struct netif_back_queue, owner);
 	struct netif_views *views = q->views;
@@ -128,21 +130,23 @@ static void views_release(struct shunt_packet_owner *owner, struct shunt_packet 
 		if (likely(tag >> 16 == 0))
 			tx_respond(q, (uint16_t)tag, NETIF_RSP_OKAY);
 		else
-			respond_all(q, view->ids, 1 + (tag >> 16 & 0xff), tag >> 24, NETIF_RSP_OKAY);
+			respond_all(
+				q, view->ids, 1 + (tag >> 16 & 0xff), tag >> 24, NETIF_RSP_OKAY);
 		views->free[nfree++] = view;
 	}
 	views->nfree = nfree;
 	q->outstanding -= n;
 }
 
-static inline void view_fill(struct netif_back_queue *q, struct netif_view *view, uint32_t len, uint32_t head_len,
-	uint16_t flags)
+static inline void view_fill(struct netif_back_queue *q, struct netif_view *view, uint32_t len,
+	uint32_t head_len, uint16_t flags)
 {
 	static const uint32_t csum_flags[4] = {
 		[0] = SHUNT_PKT_VIEW,
 		[NETTXF_csum_blank] = SHUNT_PKT_VIEW | SHUNT_PKT_CSUM_PARTIAL,
 		[NETTXF_data_validated] = SHUNT_PKT_VIEW | SHUNT_PKT_CSUM_VALID,
-		[NETTXF_csum_blank | NETTXF_data_validated] = SHUNT_PKT_VIEW | SHUNT_PKT_CSUM_PARTIAL,
+		[NETTXF_csum_blank | NETTXF_data_validated] =
+			SHUNT_PKT_VIEW | SHUNT_PKT_CSUM_PARTIAL,
 	};
 	struct shunt_packet *p = &view->packet;
 
@@ -157,20 +161,20 @@ static inline void view_fill(struct netif_back_queue *q, struct netif_view *view
 /* One packet as the front end described it, and what tx_parse decided. */
 struct tx_packet {
 	unsigned consumed; /* slots, extras included */
-	unsigned slots;	   /* data slots */
+	unsigned slots;    /* data slots */
 	unsigned extras;
-	uint32_t total;	   /* bytes */
-	uint32_t first;	   /* bytes in the first slot */
-	int drop;	   /* enum shunt_drop, or -1: good */
-	bool control;	   /* a dummy request that only carries multicast extras */
+	uint32_t total;                   /* bytes */
+	uint32_t first;                   /* bytes in the first slot */
+	int drop;                         /* enum shunt_drop, or -1: good */
+	bool control;                     /* a dummy request that only carries multicast extras */
 	uint16_t index[NETIF_DROP_SLOTS]; /* of each data slot, in the copies */
 	uint16_t ids[NETIF_DROP_SLOTS];
 	struct netif_extra_info extra[NETIF_MAX_EXTRAS + 1]; /* by type; type 0: absent */
 };
 
 /* False: the front end is broken, and the queue is marked so. */
-static bool tx_parse_extras(struct netif_back_queue *q, const struct netif_tx_request *slots, unsigned n,
-	struct tx_packet *t)
+static bool tx_parse_extras(struct netif_back_queue *q, const struct netif_tx_request *slots,
+	unsigned n, struct tx_packet *t)
 {
 	struct netif_extra_info extra;
 
@@ -200,7 +204,8 @@ static bool tx_parse_extras(struct netif_back_queue *q, const struct netif_tx_re
  * The validator of a TX packet: slots[0..n) are private copies of all that is on the ring (or of more than any packet may
  * have). False: broken.
  */
-static bool tx_parse(struct netif_back_queue *q, const struct netif_tx_request *slots, unsigned n, struct tx_packet *t)
+static bool tx_parse(struct netif_back_queue *q, const struct netif_tx_request *slots, unsigned n,
+	struct tx_packet *t)
 {
 	const struct netif_tx_request *slot = &slots[0];
 	const struct netif_extra_info *gso;
@@ -216,7 +221,8 @@ static bool tx_parse(struct netif_back_queue *q, const struct netif_tx_request *
 		return false;
 	while (slot->flags & NETTXF_more_data) {
 		if (t->consumed == n) {
-			queue_break(q, "a packet of more than %u slots is not all on the ring", t->slots);
+			queue_break(q, "a packet of more than %u slots is not all on the ring",
+				t->slots);
 			return false;
 		}
 		if (t->slots == NETIF_DROP_SLOTS) {
@@ -225,7 +231,8 @@ static bool tx_parse(struct netif_back_queue *q, const struct netif_tx_request *
 		}
 		slot = &slots[t->consumed];
 		if ((uint32_t)slot->offset + slot->size > SHUNT_PAGE_SIZE) {
-			queue_break(q, "slot crosses its page: offset %u size %u", slot->offset, slot->size);
+			queue_break(q, "slot crosses its page: offset %u size %u", slot->offset,
+				slot->size);
 			return false;
 		}
 		rest += slot->size;
@@ -234,19 +241,22 @@ static bool tx_parse(struct netif_back_queue *q, const struct netif_tx_request *
 		t->slots++;
 		t->consumed++;
 	}
-	t->control = t->extra[XEN_NETIF_EXTRA_TYPE_MCAST_ADD].type || t->extra[XEN_NETIF_EXTRA_TYPE_MCAST_DEL].type;
+	t->control = t->extra[XEN_NETIF_EXTRA_TYPE_MCAST_ADD].type ||
+		     t->extra[XEN_NETIF_EXTRA_TYPE_MCAST_DEL].type;
 	if (t->slots > NETIF_MAX_SLOTS || rest > t->total) {
 		t->drop = SHUNT_DROP_MALFORMED;
 		return true;
 	}
 	t->first = t->total - rest;
 	if (slots[0].offset + t->first > SHUNT_PAGE_SIZE && !t->control) {
-		queue_break(q, "first slot crosses its page: offset %u size %u", slots[0].offset, t->first);
+		queue_break(q, "first slot crosses its page: offset %u size %u", slots[0].offset,
+			t->first);
 		return false;
 	}
 	gso = &t->extra[XEN_NETIF_EXTRA_TYPE_GSO];
-	if (gso->type && (gso->u.gso.size == 0 ||
-				 (gso->u.gso.type != XEN_NETIF_GSO_TYPE_TCPV4 && gso->u.gso.type != XEN_NETIF_GSO_TYPE_TCPV6))) {
+	if (gso->type &&
+		(gso->u.gso.size == 0 || (gso->u.gso.type != XEN_NETIF_GSO_TYPE_TCPV4 &&
+						 gso->u.gso.type != XEN_NETIF_GSO_TYPE_TCPV6))) {
 		queue_break(q, "GSO of type %u size %u", gso->u.gso.type, gso->u.gso.size);
 		return false;
 	}
@@ -258,8 +268,8 @@ static bool tx_parse(struct netif_back_queue *q, const struct netif_tx_request *
 }
 
 /* Head and segments of a parsed packet; false if a slot's page was not granted. Slots of no bytes are not looked at. */
-static bool tx_gather(struct netif_back_queue *q, const struct netif_tx_request *slots, const struct tx_packet *t,
-	struct netif_view *view)
+static bool tx_gather(struct netif_back_queue *q, const struct netif_tx_request *slots,
+	const struct tx_packet *t, struct netif_view *view)
 {
 	uint32_t head = 0;
 	unsigned nsegs = 0;
@@ -280,7 +290,8 @@ static bool tx_gather(struct netif_back_queue *q, const struct netif_tx_request 
 		memcpy(view->head + head, page + slot->offset, n);
 		head += n;
 		if (size > n)
-			view->segs[nsegs++] = (struct shunt_seg){page + slot->offset + n, NULL, size - n};
+			view->segs[nsegs++] =
+				(struct shunt_seg){page + slot->offset + n, NULL, size - n};
 	}
 	view_fill(q, view, t->total, head, slots[0].flags);
 	view->packet.nsegs = (uint8_t)nsegs;
@@ -296,7 +307,8 @@ static void tx_mcast(struct netif_back_queue *q, const struct tx_packet *t)
 	if (add->type)
 		ok = q->back->notify(q->back->notify_arg, q, NETIF_MCAST_ADD, add->u.mcast.addr);
 	if (del->type)
-		ok = q->back->notify(q->back->notify_arg, q, NETIF_MCAST_DEL, del->u.mcast.addr) && ok;
+		ok = q->back->notify(q->back->notify_arg, q, NETIF_MCAST_DEL, del->u.mcast.addr) &&
+		     ok;
 	respond_all(q, t->ids, t->slots, t->extras, ok ? NETIF_RSP_OKAY : NETIF_RSP_ERROR);
 }
 
@@ -304,8 +316,8 @@ static void tx_mcast(struct netif_back_queue *q, const struct tx_packet *t)
  * A packet that is not one plain slot. Returns the slots consumed, 0 if the queue broke; *packet is set when there is
  * one.
  */
-static unsigned tx_slow(struct netif_back_queue *q, const struct netif_tx_request *slots, unsigned n,
-	struct shunt_packet **packet)
+static unsigned tx_slow(struct netif_back_queue *q, const struct netif_tx_request *slots,
+	unsigned n, struct shunt_packet **packet)
 {
 	struct shunt_port *port = &q->back->port;
 	struct netif_view *view;
@@ -345,8 +357,8 @@ static unsigned tx_slow(struct netif_back_queue *q, const struct netif_tx_reques
 }
 
 /* A packet of one plain slot that passed its checks. */
-static inline struct shunt_packet *tx_fast(
-	struct netif_back_queue *q, struct netif_view *view, const struct netif_tx_request *slot, uint8_t *page)
+static inline struct shunt_packet *tx_fast(struct netif_back_queue *q, struct netif_view *view,
+	const struct netif_tx_request *slot, uint8_t *page)
 {
 	const uint8_t *from = page + slot->offset;
 	uint32_t size = slot->size;
@@ -358,7 +370,8 @@ static inline struct shunt_packet *tx_fast(
 		memcpy(view->head, from, SHUNT_VIEW_HEAD);
 		view_fill(q, view, size, SHUNT_VIEW_HEAD, slot->flags);
 		view->packet.nsegs = 1;
-		view->segs[0] = (struct shunt_seg){page + slot->offset + SHUNT_VIEW_HEAD, NULL, size - SHUNT_VIEW_HEAD};
+		view->segs[0] = (struct shunt_seg){
+			page + slot->offset + SHUNT_VIEW_HEAD, NULL, size - SHUNT_VIEW_HEAD};
 	}
 	view->packet.reserved = slot->id;
 	return &view->packet;
@@ -376,20 +389,24 @@ struct tx_batch {
 static inline void tx_look(struct netif_back_queue *q, struct tx_batch *batch, unsigned end)
 {
 	for (unsigned k = batch->looked; k < end; k++) {
-		const union netif_tx_sring_entry *slot = netif_tx_slot(q->tx.shared, batch->base + k);
+		const union netif_tx_sring_entry *slot =
+			netif_tx_slot(q->tx.shared, batch->base + k);
 
 		/* The response will be written where the request is read. */
-		prefetch_write(slot + PREFETCH_AHEAD);
+		prefetch_write(netif_tx_slot(q->tx.shared, batch->base + k + PREFETCH_AHEAD));
 		netif_tx_fetch(&batch->slots[k], slot);
 		batch->pages[k] = grant_page(q->view, batch->slots[k].gref, false);
-		prefetch_read(batch->pages[k] + (batch->slots[k].offset & (SHUNT_PAGE_SIZE - 1)));
+		if (likely(batch->pages[k]))
+			prefetch_read(
+				batch->pages[k] + (batch->slots[k].offset & (SHUNT_PAGE_SIZE - 1)));
 	}
 	batch->looked = MAX(batch->looked, end);
 }
 
 static void backlog_service(struct netif_back_queue *q);
 
-static unsigned back_rx(struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
+static unsigned back_rx(
+	struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
 {
 	struct netif_back *back = CONTAINER_OF(port, struct netif_back, port);
 	struct netif_back_queue *q = &back->queues[queue];
@@ -407,7 +424,8 @@ static unsigned back_rx(struct shunt_port *port, unsigned queue, struct shunt_pa
 		backlog_service(q);
 	avail = ring_back_requests(&q->tx);
 	if (unlikely(avail < 0)) {
-		queue_break(q, "TX request producer is impossible: consumed %u, answered %u", q->tx.req_cons, q->tx.rsp_prod);
+		queue_break(q, "TX request producer is impossible: consumed %u, answered %u",
+			q->tx.req_cons, q->tx.rsp_prod);
 		return 0;
 	}
 	if (avail == 0)
@@ -420,9 +438,11 @@ static unsigned back_rx(struct shunt_port *port, unsigned queue, struct shunt_pa
 		const struct netif_tx_request *slot = &batch.slots[i];
 
 		tx_look(q, &batch, MIN(fetched, i + PREFETCH_AHEAD));
-		if (likely(!(slot->flags & (NETTXF_more_data | NETTXF_extra_info)) && batch.pages[i] &&
-			    slot->size >= NETIF_MIN_FRAME && (uint32_t)slot->offset + slot->size <= SHUNT_PAGE_SIZE)) {
-			packets[got++] = tx_fast(q, q->views->free[--q->views->nfree], slot, batch.pages[i]);
+		if (likely(!(slot->flags & (NETTXF_more_data | NETTXF_extra_info)) &&
+			    batch.pages[i] && slot->size >= NETIF_MIN_FRAME &&
+			    (uint32_t)slot->offset + slot->size <= SHUNT_PAGE_SIZE)) {
+			packets[got++] =
+				tx_fast(q, q->views->free[--q->views->nfree], slot, batch.pages[i]);
 			bytes += slot->size;
 			q->outstanding++;
 			q->tx.req_cons++;
@@ -473,11 +493,13 @@ static bool rx_refresh(struct netif_back_queue *q, unsigned need)
 	return q->rx_avail >= need;
 }
 
-static inline void rx_respond(struct netif_back_queue *q, uint16_t id, uint16_t offset, uint16_t flags, int16_t status)
+static inline void rx_respond(
+	struct netif_back_queue *q, uint16_t id, uint16_t offset, uint16_t flags, int16_t status)
 {
 	uint64_t *slot = (uint64_t *)(void *)netif_rx_slot(q->rx.shared, q->rx.rsp_prod);
 
-	*slot = id | (uint64_t)offset << 16 | (uint64_t)flags << 32 | (uint64_t)(uint16_t)status << 48;
+	*slot = id | (uint64_t)offset << 16 | (uint64_t)flags << 32 |
+		(uint64_t)(uint16_t)status << 48;
 	q->rx.rsp_prod++;
 	q->rx.req_cons++;
 	q->rx_avail--;
@@ -500,8 +522,8 @@ static void rx_publish(struct netif_back_queue *q)
 struct reader {
 	const struct shunt_packet *packet;
 	const uint8_t *at;
-	uint32_t left;	/* in this part */
-	unsigned seg;	/* next */
+	uint32_t left; /* in this part */
+	unsigned seg;  /* next */
 	uint8_t mac_and_tag[16];
 	const uint8_t *after; /* what follows mac_and_tag */
 	uint32_t after_len;
@@ -580,7 +602,8 @@ static void rx_put_slow(struct netif_back_queue *q, const struct shunt_packet *p
 			gso.u.gso.size = packet->gso_size;
 			gso.u.gso.type = packet->gso_type;
 			memcpy(&word, &gso, sizeof(word));
-			rx_respond(q, (uint16_t)word, (uint16_t)(word >> 16), (uint16_t)(word >> 32), (int16_t)(word >> 48));
+			rx_respond(q, (uint16_t)word, (uint16_t)(word >> 16),
+				(uint16_t)(word >> 32), (int16_t)(word >> 48));
 			continue;
 		}
 		page = grant_page(q->view, (grant_ref_t)(req >> 32), true);
@@ -591,8 +614,10 @@ static void rx_put_slow(struct netif_back_queue *q, const struct shunt_packet *p
 		left -= n;
 		more = left ? NETRXF_more_data : 0;
 		if (i == 0)
-			more |= flags | (packet->gso_type != SHUNT_GSO_NONE ? NETRXF_extra_info : 0);
-		rx_respond(q, (uint16_t)req, 0, more, granted ? (int16_t)n : NETIF_RSP_ERROR);
+			more |= flags |
+				(packet->gso_type != SHUNT_GSO_NONE ? NETRXF_extra_info : 0);
+		rx_respond(
+			q, (uint16_t)req, 0, more, (int16_t)(granted ? (int)n : NETIF_RSP_ERROR));
 	}
 	if (granted) {
 		port_count_tx(&q->back->port, q->index, 1, packet->len);
@@ -611,8 +636,8 @@ static void rx_put_slow(struct netif_back_queue *q, const struct shunt_packet *p
 
 static inline bool rx_simple(const struct shunt_packet *packet)
 {
-	return packet->len <= SHUNT_PAGE_SIZE && packet->gso_type == SHUNT_GSO_NONE && packet->nsegs <= 1 &&
-	       !(packet->flags & SHUNT_PKT_VLAN);
+	return packet->len <= SHUNT_PAGE_SIZE && packet->gso_type == SHUNT_GSO_NONE &&
+	       packet->nsegs <= 1 && !(packet->flags & SHUNT_PKT_VLAN);
 }
 
 /* A run of simple packets, one slot each; the requests are there. */
@@ -630,11 +655,14 @@ static void rx_put_run(struct netif_back_queue *q, struct shunt_packet **packets
 		uint8_t *to;
 
 		for (; looked < MIN(n, i + PREFETCH_AHEAD); looked++) {
-			const union netif_rx_sring_entry *slot = netif_rx_slot(q->rx.shared, index + looked);
+			const union netif_rx_sring_entry *slot =
+				netif_rx_slot(q->rx.shared, index + looked);
 
-			prefetch_write(slot + 2 * PREFETCH_AHEAD);
+			prefetch_write(
+				netif_rx_slot(q->rx.shared, index + looked + 2 * PREFETCH_AHEAD));
 			reqs[looked] = netif_rx_fetch(slot);
-			pages[looked] = grant_page(q->view, (grant_ref_t)(reqs[looked] >> 32), true);
+			pages[looked] =
+				grant_page(q->view, (grant_ref_t)(reqs[looked] >> 32), true);
 			prefetch_write(pages[looked]);
 		}
 		to = pages[i];
@@ -727,11 +755,12 @@ static void backlog_service(struct netif_back_queue *q)
 		q->stuck_since = b->count ? now : 0;
 	if (b && now > drain)
 		backlog_drop(q, SHUNT_DROP_TX_STALE, now - drain);
-	if (q->stuck_since && !q->stalled && q->rx_notify && now - q->stuck_since >= q->back->stall_ns) {
+	if (q->stuck_since && !q->stalled && q->rx_notify &&
+		now - q->stuck_since >= q->back->stall_ns) {
 		q->stalled = true;
 		backlog_drop(q, SHUNT_DROP_TX_STALE, UINT64_MAX);
 		(void)q->back->notify(q->back->notify_arg, q, NETIF_STALLED, NULL);
-	} else if (!q->stalled && (!b || b->count == 0) && rx_refresh(q, 1)) {
+	} else if (!q->stalled && (!b || b->count == 0) && (!q->rx_notify || rx_refresh(q, 1))) {
 		q->stuck_since = 0;
 	}
 }
@@ -765,7 +794,8 @@ static unsigned backlog_add(struct netif_back_queue *q, struct shunt_packet **pa
 	return i;
 }
 
-static unsigned back_tx(struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
+static unsigned back_tx(
+	struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
 {
 	struct netif_back *back = CONTAINER_OF(port, struct netif_back, port);
 	struct netif_back_queue *q = &back->queues[queue];
@@ -808,18 +838,22 @@ static bool back_arm(struct shunt_port *port, unsigned queue)
 		(void)evtchn_consume(q->rx_event);
 	waiting = ring_back_ask(&q->tx, 1);
 	if (waiting < 0) {
-		queue_break(q, "TX request producer is impossible: consumed %u, answered %u", q->tx.req_cons, q->tx.rsp_prod);
+		queue_break(q, "TX request producer is impossible: consumed %u, answered %u",
+			q->tx.req_cons, q->tx.rsp_prod);
 		return true;
 	}
 	if (waiting > 0)
 		return false;
 	if (q->stuck_since) {
 		struct netif_backlog *b = q->backlog;
-		unsigned need = b && b->count ? rx_slots(b->packets[b->head]) : q->stalled ? NETIF_MAX_SLOTS : 1;
+		unsigned need = b && b->count ? rx_slots(b->packets[b->head])
+				: q->stalled  ? NETIF_MAX_SLOTS
+					      : 1;
 
 		waiting = ring_back_ask(&q->rx, need);
 		if (waiting < 0) {
-			queue_break(q, "RX request producer is impossible: consumed %u", q->rx.req_cons);
+			queue_break(q, "RX request producer is impossible: consumed %u",
+				q->rx.req_cons);
 			return true;
 		}
 		return (unsigned)waiting < need;
@@ -888,7 +922,8 @@ void netif_back_fini(struct netif_back *back)
 	port_fini(&back->port);
 }
 
-int netif_back_queue_start(struct netif_back_queue *q, struct netif_views *views, struct shunt_pool *pool)
+int netif_back_queue_start(
+	struct netif_back_queue *q, struct netif_views *views, struct shunt_pool *pool)
 {
 	q->views = views;
 	q->pool = pool;
@@ -899,11 +934,13 @@ int netif_back_queue_start(struct netif_back_queue *q, struct netif_views *views
 	q->broken[0] = 0;
 	q->running = true;
 	if (!ring_back_attach(&q->tx, q->tx_map.addr, NETIF_TX_RING)) {
-		queue_break(q, "TX ring is out of bounds at the start: answered %u", q->tx.rsp_prod);
+		queue_break(
+			q, "TX ring is out of bounds at the start: answered %u", q->tx.rsp_prod);
 		return -EPROTO;
 	}
 	if (!ring_back_attach(&q->rx, q->rx_map.addr, NETIF_RX_RING)) {
-		queue_break(q, "RX ring is out of bounds at the start: answered %u", q->rx.rsp_prod);
+		queue_break(
+			q, "RX ring is out of bounds at the start: answered %u", q->rx.rsp_prod);
 		return -EPROTO;
 	}
 	return 0;

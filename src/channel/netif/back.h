@@ -21,10 +21,11 @@
 struct netif_view {
 	struct shunt_packet packet;
 	struct shunt_seg segs[SHUNT_MAX_SEGS]; /* packet.segs */
-	uint16_t ids[NETIF_MAX_SLOTS];	       /* of the data slots */
+	uint16_t ids[NETIF_MAX_SLOTS];         /* of the data slots */
 	_Alignas(CACHE_LINE) uint8_t head[SHUNT_VIEW_HEAD];
 };
-static_assert(offsetof(struct netif_view, segs) == offsetof(struct shunt_packet, segs), "views are packets");
+static_assert(offsetof(struct netif_view, segs) == offsetof(struct shunt_packet, segs),
+	"views are packets");
 
 /* A worker's stock of views, shared by all its queues: used last, used first. */
 struct netif_views {
@@ -37,15 +38,15 @@ int netif_views_init(struct netif_views *views, unsigned total); /* -ENOMEM */
 void netif_views_fini(struct netif_views *views);
 
 enum netif_back_event {
-	NETIF_BROKEN,	  /* the front end broke the protocol: queue->broken says how */
-	NETIF_STALLED,	  /* posted no receive buffers for the stall time */
-	NETIF_READY,	  /* posts receive buffers again */
-	NETIF_MCAST_ADD,  /* mac */
-	NETIF_MCAST_DEL,  /* mac */
+	NETIF_BROKEN,    /* the front end broke the protocol: queue->broken says how */
+	NETIF_STALLED,   /* posted no receive buffers for the stall time */
+	NETIF_READY,     /* posts receive buffers again */
+	NETIF_MCAST_ADD, /* mac */
+	NETIF_MCAST_DEL, /* mac */
 };
 
 enum {
-	NETIF_BACKLOG = 64,	       /* packets that may wait for a guest's receive buffers, */
+	NETIF_BACKLOG = 64,               /* packets that may wait for a guest's receive buffers, */
 	NETIF_BACKLOG_BYTES = 256 * 1024, /* and bytes */
 };
 
@@ -61,20 +62,20 @@ struct netif_back_queue {
 	struct shunt_packet_owner owner; /* of this queue's views */
 	struct netif_back *back;
 	unsigned index;
-	bool running;	     /* the worker may touch the rings */
+	bool running; /* the worker may touch the rings */
 	bool stalled;
-	bool rx_notify;	     /* the front end notifies when it posts receive buffers */
+	bool rx_notify; /* the front end notifies when it posts receive buffers */
 	const struct grant_view *view;
 	struct netif_views *views;
-	struct shunt_pool *pool; /* the worker's, for the backlog */
-	struct ring_back tx;	 /* guest to host */
-	uint32_t outstanding;	 /* views that are not home */
+	struct shunt_pool *pool;                  /* the worker's, for the backlog */
+	struct ring_back tx;                      /* guest to host */
+	uint32_t outstanding;                     /* views that are not home */
 	_Alignas(CACHE_LINE) struct ring_back rx; /* host to guest */
-	uint32_t rx_avail;	 /* requests known to be there beyond rx.req_cons */
+	uint32_t rx_avail; /* requests known to be there beyond rx.req_cons */
 	struct evtchn *tx_event;
 	struct evtchn *rx_event; /* the same as tx_event unless split */
-	int fd;			 /* an epoll of both, if split; else tx_event's */
-	uint64_t stuck_since;	 /* first packet waiting finds no room since; 0: not waiting */
+	int fd;                  /* an epoll of both, if split; else tx_event's */
+	uint64_t stuck_since;    /* first packet waiting finds no room since; 0: not waiting */
 	struct netif_backlog *backlog; /* made when first needed */
 	struct grant_map tx_map;
 	struct grant_map rx_map;
@@ -84,7 +85,8 @@ struct netif_back_queue {
 struct netif_back {
 	struct shunt_port port;
 	/* Called on the queue's worker. False: could not be passed on. */
-	bool (*notify)(void *arg, struct netif_back_queue *queue, enum netif_back_event event, const uint8_t *mac);
+	bool (*notify)(void *arg, struct netif_back_queue *queue, enum netif_back_event event,
+		const uint8_t *mac);
 	void *notify_arg;
 	uint64_t drain_ns; /* how long a packet may wait for a receive buffer */
 	uint64_t stall_ns; /* how long a queue may have none before its carrier goes off */
@@ -93,10 +95,10 @@ struct netif_back {
 };
 
 enum {
-	NETIF_DRAIN_MS = 10000,	       /* xen-netback's rx_drain_timeout_msecs */
+	NETIF_DRAIN_MS = 10000,        /* xen-netback's rx_drain_timeout_msecs */
 	NETIF_DRAIN_NO_NOTIFY_MS = 30, /* ... for a front end without feature-rx-notify */
-	NETIF_STALL_MS = 60000,	       /* xen-netback's rx_stall_timeout_msecs */
-	NETIF_POLL_MS = 5,	       /* how often a queue is looked at whose front end does not notify */
+	NETIF_STALL_MS = 60000,        /* xen-netback's rx_stall_timeout_msecs */
+	NETIF_POLL_MS = 5, /* how often a queue is looked at whose front end does not notify */
 };
 
 /* The port and its queue slots; nothing is connected. -ENOMEM. */
@@ -107,7 +109,8 @@ void netif_back_fini(struct netif_back *back);
  * Attach to the rings mapped in queue->tx_map and rx_map and let the port use the queue, with the worker's views and pool.
  * Runs on the worker. -EPROTO: the rings' indices contradict each other (queue->broken says how).
  */
-int netif_back_queue_start(struct netif_back_queue *queue, struct netif_views *views, struct shunt_pool *pool);
+int netif_back_queue_start(
+	struct netif_back_queue *queue, struct netif_views *views, struct shunt_pool *pool);
 
 /*
  * Stop using the rings: nothing more is fetched, packets waiting for receive buffers are dropped (tx-closed). Runs on the

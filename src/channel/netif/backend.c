@@ -10,17 +10,19 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-const char *const netif_state_names[] = {"Unknown", "Initialising", "InitWait", "Initialised", "Connected", "Closing",
-	"Closed", "Reconfiguring", "Reconfigured"};
+const char *const netif_state_names[] = {"Unknown", "Initialising", "InitWait", "Initialised",
+	"Connected", "Closing", "Closed", "Reconfiguring", "Reconfigured"};
 static_assert(ARRAY_SIZE(netif_state_names) == NETIF_STATES, "a state lacks its name");
-static_assert((int)NETIF_CLOSED == (int)XenbusStateClosed && (int)NETIF_RECONFIGURED == (int)XenbusStateReconfigured,
+static_assert((int)NETIF_CLOSED == (int)XenbusStateClosed &&
+		      (int)NETIF_RECONFIGURED == (int)XenbusStateReconfigured,
 	"states are on the wire");
 
 static void set_state(struct netif_backend *b, enum netif_state state)
 {
 	if (b->state == state)
 		return;
-	log_info("%s: %s -> %s", b->config.name, netif_state_names[b->state], netif_state_names[state]);
+	log_info("%s: %s -> %s", b->config.name, netif_state_names[b->state],
+		netif_state_names[state]);
 	b->state = state;
 	(void)store_printf(b->platform, 0, b->dir, "state", "%u", (unsigned)state);
 }
@@ -71,7 +73,8 @@ static int queue_fd(struct netif_back_queue *q)
 	return 0;
 }
 
-__attribute__((format(printf, 2, 3))) static int refuse(struct netif_backend *b, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static int refuse(
+	struct netif_backend *b, const char *format, ...)
 {
 	va_list ap;
 
@@ -81,14 +84,18 @@ __attribute__((format(printf, 2, 3))) static int refuse(struct netif_backend *b,
 	return -EPROTO;
 }
 
-static int read_number(struct netif_backend *b, const char *dir, const char *key, uint64_t max, uint64_t *value)
+static int read_number(
+	struct netif_backend *b, const char *dir, const char *key, uint64_t max, uint64_t *value)
 {
 	int err = store_get_uint(b->platform, 0, dir, key, max, value);
 
-	return err ? refuse(b, "%s/%s: %s", dir, key, err == -ENOENT ? "missing" : "not a number in range") : 0;
+	return err ? refuse(b, "%s/%s: %s", dir, key,
+			     err == -ENOENT ? "missing" : "not a number in range")
+		   : 0;
 }
 
-static int map_ring(struct netif_backend *b, const char *dir, const char *key, struct grant_map *map)
+static int map_ring(
+	struct netif_backend *b, const char *dir, const char *key, struct grant_map *map)
 {
 	struct platform *p = b->platform;
 	grant_ref_t ref;
@@ -99,10 +106,13 @@ static int map_ring(struct netif_backend *b, const char *dir, const char *key, s
 		return err;
 	ref = (grant_ref_t)value;
 	err = p->ops->map(p, b->config.frontend, &ref, 1, false, map);
-	return err ? refuse(b, "%s/%s: grant %u cannot be mapped: %s", dir, key, ref, strerror(-err)) : 0;
+	return err ? refuse(b, "%s/%s: grant %u cannot be mapped: %s", dir, key, ref,
+			     strerror(-err))
+		   : 0;
 }
 
-static int bind_event(struct netif_backend *b, const char *dir, const char *key, struct evtchn **event)
+static int bind_event(
+	struct netif_backend *b, const char *dir, const char *key, struct evtchn **event)
 {
 	struct platform *p = b->platform;
 	uint64_t port;
@@ -111,7 +121,9 @@ static int bind_event(struct netif_backend *b, const char *dir, const char *key,
 	if (err)
 		return err;
 	*event = p->ops->evtchn_bind(p, b->config.frontend, (evtchn_port_t)port);
-	return *event ? 0 : refuse(b, "%s/%s: event channel %u cannot be bound: %s", dir, key, (unsigned)port, strerror(errno));
+	return *event ? 0
+		      : refuse(b, "%s/%s: event channel %u cannot be bound: %s", dir, key,
+				(unsigned)port, strerror(errno));
 }
 
 static int queue_rings(struct netif_backend *b, struct netif_back_queue *q, const char *dir)
@@ -138,7 +150,8 @@ static int queue_bind(struct netif_backend *b, struct netif_back_queue *q, const
 }
 
 /* The directory that holds a queue's keys. */
-static void queue_dir(const struct netif_backend *b, unsigned queue, unsigned nqueues, char *dir, size_t size)
+static void queue_dir(
+	const struct netif_backend *b, unsigned queue, unsigned nqueues, char *dir, size_t size)
 {
 	if (nqueues == 1)
 		(void)snprintf(dir, size, "%s", b->front);
@@ -168,7 +181,8 @@ static void read_features(struct netif_backend *b)
 	if (front_flag(b, "feature-ipv6-csum-offload"))
 		caps |= SHUNT_CAP_CSUM6;
 	back->port.info.caps = caps;
-	back->port.info.mtu = (uint32_t)store_get_uint_or(b->platform, b->front, "mtu", 65517, 1500);
+	back->port.info.mtu =
+		(uint32_t)store_get_uint_or(b->platform, b->front, "mtu", 65517, 1500);
 	if (back->port.info.mtu < 68)
 		back->port.info.mtu = 1500;
 	b->multicast_control = front_flag(b, "request-multicast-control");
@@ -176,11 +190,19 @@ static void read_features(struct netif_backend *b)
 		back->queues[i].rx_notify = notify;
 }
 
+/* A front end that broke a queue may leave before the queue's worker could say so: it is broken all the same. */
+static void stop_queues(struct netif_backend *b)
+{
+	if (b->back.nqueues)
+		b->ops->stop(b->ops_arg, b);
+	for (unsigned i = 0; i < b->back.nqueues && !b->broken[0]; i++)
+		(void)snprintf(b->broken, sizeof(b->broken), "%s", b->back.queues[i].broken);
+}
+
 static void disconnect(struct netif_backend *b)
 {
 	b->back.port.info.link_up = false;
-	if (b->back.nqueues)
-		b->ops->stop(b->ops_arg, b);
+	stop_queues(b);
 	for (unsigned i = 0; i < NETIF_MAX_QUEUES; i++)
 		queue_unmap(b, &b->back.queues[i]);
 	b->back.nqueues = 0;
@@ -210,12 +232,14 @@ static int connect_queues(struct netif_backend *b)
 
 	if (!front_flag(b, "request-rx-copy"))
 		return refuse(b, "request-rx-copy is not set");
-	if (store_gets(b->platform, 0, b->front, "multi-queue-num-queues", copy, sizeof(copy)) >= 0) {
+	if (store_gets(b->platform, 0, b->front, "multi-queue-num-queues", copy, sizeof(copy)) >=
+		0) {
 		err = read_number(b, b->front, "multi-queue-num-queues", UINT32_MAX, &nqueues);
 		if (err)
 			return err;
 		if (nqueues == 0 || nqueues > b->config.max_queues)
-			return refuse(b, "multi-queue-num-queues is %u, at most %u are offered", (unsigned)nqueues, b->config.max_queues);
+			return refuse(b, "multi-queue-num-queues is %u, at most %u are offered",
+				(unsigned)nqueues, b->config.max_queues);
 	}
 	b->back.nqueues = (unsigned)nqueues;
 	for (unsigned i = 0; i < nqueues; i++) {
@@ -251,7 +275,8 @@ static void connect_front(struct netif_backend *b)
 	err = connect_queues(b);
 	if (err) {
 		if (!b->broken[0])
-			(void)snprintf(b->broken, sizeof(b->broken), "cannot connect: %s", strerror(-err));
+			(void)snprintf(
+				b->broken, sizeof(b->broken), "cannot connect: %s", strerror(-err));
 		close_for_good(b);
 		return;
 	}
@@ -265,7 +290,8 @@ static void connect_front(struct netif_backend *b)
 static void front_changed(void *arg, const char *path)
 {
 	struct netif_backend *b = arg;
-	uint64_t state = store_get_uint_or(b->platform, b->front, "state", NETIF_STATES - 1, NETIF_UNKNOWN);
+	uint64_t state =
+		store_get_uint_or(b->platform, b->front, "state", NETIF_STATES - 1, NETIF_UNKNOWN);
 
 	(void)path;
 	if (b->broken[0])
@@ -276,7 +302,7 @@ static void front_changed(void *arg, const char *path)
 			disconnect(b);
 			set_state(b, NETIF_CLOSED);
 		}
-		if (b->state == NETIF_CLOSED)
+		if (b->state == NETIF_CLOSED && !b->broken[0])
 			set_state(b, NETIF_INIT_WAIT);
 		break;
 	case NETIF_INITIALISED:
@@ -296,7 +322,10 @@ static void front_changed(void *arg, const char *path)
 	default:
 		break;
 	}
-	b->ops->changed(b->ops_arg, b);
+	if (b->broken[0])
+		close_for_good(b);
+	else
+		b->ops->changed(b->ops_arg, b);
 }
 
 /* The guest may start and stop filtering at any time (feature-dynamic-multicast-control). */
@@ -325,9 +354,11 @@ static int offer(struct netif_backend *b)
 	if (!err)
 		err = store_printf(b->platform, 0, b->dir, "feature-rx-flip", "0");
 	if (!err)
-		err = store_printf(b->platform, 0, b->dir, "feature-split-event-channels", "%d", b->config.split);
+		err = store_printf(b->platform, 0, b->dir, "feature-split-event-channels", "%d",
+			b->config.split);
 	if (!err)
-		err = store_printf(b->platform, 0, b->dir, "multi-queue-max-queues", "%u", b->config.max_queues);
+		err = store_printf(b->platform, 0, b->dir, "multi-queue-max-queues", "%u",
+			b->config.max_queues);
 	/* No hot-plug script runs here: being connected to the switch is the backend's own doing. */
 	if (!err)
 		err = store_printf(b->platform, 0, b->dir, "hotplug-status", "connected");
@@ -335,9 +366,11 @@ static int offer(struct netif_backend *b)
 }
 
 static int backend_make(struct netif_backend **out, struct platform *platform,
-	const struct netif_backend_config *config, const struct netif_backend_ops *ops, void *ops_arg)
+	const struct netif_backend_config *config, const struct netif_backend_ops *ops,
+	void *ops_arg)
 {
-	struct netif_backend *b = aligned_alloc(CACHE_LINE, (sizeof(*b) + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1));
+	struct netif_backend *b = aligned_alloc(
+		CACHE_LINE, (sizeof(*b) + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1));
 	int err;
 
 	if (!b)
@@ -354,9 +387,10 @@ static int backend_make(struct netif_backend **out, struct platform *platform,
 	b->ops_arg = ops_arg;
 	b->back.notify = ops->notify;
 	b->back.notify_arg = ops_arg;
-	(void)snprintf(b->dir, sizeof(b->dir), "/local/domain/%u/backend/vif/%u/%u", platform->domid, config->frontend,
-		config->handle);
-	(void)snprintf(b->front, sizeof(b->front), "/local/domain/%u/device/vif/%u", config->frontend, config->handle);
+	(void)snprintf(b->dir, sizeof(b->dir), "/local/domain/%u/backend/vif/%u/%u",
+		platform->domid, config->frontend, config->handle);
+	(void)snprintf(b->front, sizeof(b->front), "/local/domain/%u/device/vif/%u",
+		config->frontend, config->handle);
 	*out = b;
 	return 0;
 }
@@ -382,8 +416,9 @@ static int backend_watch(struct netif_backend *b)
 	return b->watch && b->mcast_watch ? 0 : -ENOMEM;
 }
 
-int netif_backend_new(struct netif_backend **out, struct platform *platform, const struct netif_backend_config *config,
-	const struct netif_backend_ops *ops, void *ops_arg)
+int netif_backend_new(struct netif_backend **out, struct platform *platform,
+	const struct netif_backend_config *config, const struct netif_backend_ops *ops,
+	void *ops_arg)
 {
 	int err = backend_make(out, platform, config, ops, ops_arg);
 
@@ -418,7 +453,8 @@ void netif_backend_quarantine(struct netif_backend *b, const char *why)
 	close_for_good(b);
 }
 
-void netif_backend_event(struct netif_backend *b, struct netif_back_queue *q, enum netif_back_event event)
+void netif_backend_event(
+	struct netif_backend *b, struct netif_back_queue *q, enum netif_back_event event)
 {
 	switch (event) {
 	case NETIF_BROKEN:
@@ -445,8 +481,12 @@ int netif_backend_freeze(struct netif_backend *b, struct netif_record *record)
 {
 	if (b->state != NETIF_CONNECTED)
 		return -ENOTCONN;
+	stop_queues(b);
+	if (b->broken[0]) {
+		close_for_good(b);
+		return -EPROTO;
+	}
 	backend_unwatch(b);
-	b->ops->stop(b->ops_arg, b);
 	*record = (struct netif_record){.version = 1, .nqueues = b->back.nqueues};
 	for (unsigned i = 0; i < b->back.nqueues; i++) {
 		struct netif_back_queue *q = &b->back.queues[i];
@@ -466,8 +506,9 @@ int netif_backend_freeze(struct netif_backend *b, struct netif_record *record)
 	return 0;
 }
 
-int netif_backend_thaw(struct netif_backend **out, struct platform *platform, const struct netif_backend_config *config,
-	const struct netif_backend_ops *ops, void *ops_arg, const struct netif_record *record)
+int netif_backend_thaw(struct netif_backend **out, struct platform *platform,
+	const struct netif_backend_config *config, const struct netif_backend_ops *ops,
+	void *ops_arg, const struct netif_record *record)
 {
 	struct netif_backend *b;
 	int err;
@@ -479,13 +520,15 @@ int netif_backend_thaw(struct netif_backend **out, struct platform *platform, co
 		return err;
 	b = *out;
 	b->state = NETIF_CONNECTED;
-	b->carrier = true;
+	b->carrier = store_get_uint_or(platform, b->dir, "carrier", 1, 1) != 0;
+	for (unsigned i = 0; i < record->nqueues; i++) {
+		b->back.queues[i].tx_event = record->tx_event[i];
+		b->back.queues[i].rx_event = record->rx_event[i];
+	}
 	for (unsigned i = 0; i < record->nqueues && !err; i++) {
 		struct netif_back_queue *q = &b->back.queues[i];
 		char dir[96];
 
-		q->tx_event = record->tx_event[i];
-		q->rx_event = record->rx_event[i];
 		queue_dir(b, i, record->nqueues, dir, sizeof(dir));
 		err = queue_rings(b, q, dir);
 		if (!err)
@@ -497,10 +540,14 @@ int netif_backend_thaw(struct netif_backend **out, struct platform *platform, co
 	if (!err)
 		err = backend_watch(b);
 	if (err) {
+		disconnect(b);
+		set_state(b, NETIF_CLOSED);
 		netif_backend_free(b);
 		return err;
 	}
-	b->back.port.info.link_up = true;
+	/* It may have been off because the old instance's queues were stalled. */
+	set_carrier(b, true);
+	b->ops->changed(b->ops_arg, b);
 	/* Requests that came in between had their event taken by nobody. */
 	for (unsigned i = 0; i < b->back.nqueues; i++) {
 		evtchn_notify(b->back.queues[i].tx_event);

@@ -43,7 +43,8 @@ struct netif_backend_ops {
 	/* State, carrier or features have changed. */
 	void (*changed)(void *arg, struct netif_backend *backend);
 	/* As netif_back.notify: on the queue's worker. */
-	bool (*notify)(void *arg, struct netif_back_queue *queue, enum netif_back_event event, const uint8_t *mac);
+	bool (*notify)(void *arg, struct netif_back_queue *queue, enum netif_back_event event,
+		const uint8_t *mac);
 };
 
 struct netif_backend_config {
@@ -51,7 +52,7 @@ struct netif_backend_config {
 	domid_t frontend;
 	unsigned handle;
 	unsigned max_queues; /* 1 .. NETIF_MAX_QUEUES */
-	bool split;	     /* offer split event channels */
+	bool split;          /* offer split event channels */
 };
 
 struct netif_backend {
@@ -60,13 +61,13 @@ struct netif_backend {
 	const struct netif_backend_ops *ops;
 	void *ops_arg;
 	struct netif_backend_config config;
-	char dir[64];	/* ours */
+	char dir[64];   /* ours */
 	char front[64]; /* the front end's */
 	enum netif_state state;
 	bool multicast_control; /* the guest wants only the groups it names */
-	bool carrier;		/* as written to the store */
-	unsigned stalled;	/* queues that are */
-	char broken[128];	/* why it was closed for good; "" if it was not */
+	bool carrier;           /* as written to the store */
+	unsigned stalled;       /* queues that are */
+	char broken[128];       /* why it was closed for good; "" if it was not */
 	struct store_watch *watch;
 	struct store_watch *mcast_watch;
 };
@@ -75,21 +76,24 @@ struct netif_backend {
  * Take over the vif directory that the toolstack has written, offer features, wait for the front end. The platform must
  * outlive the backend. Store errors, -ENOMEM. *out is freed by netif_backend_free, which stops it first.
  */
-int netif_backend_new(struct netif_backend **out, struct platform *platform, const struct netif_backend_config *config,
-	const struct netif_backend_ops *ops, void *ops_arg);
+int netif_backend_new(struct netif_backend **out, struct platform *platform,
+	const struct netif_backend_config *config, const struct netif_backend_ops *ops,
+	void *ops_arg);
 void netif_backend_free(struct netif_backend *backend);
 
 /* Close for good and say why. The control thread calls it when a queue reported NETIF_BROKEN, too. */
 void netif_backend_quarantine(struct netif_backend *backend, const char *why);
 
 /* What a queue's worker reported: NETIF_STALLED, NETIF_READY, NETIF_BROKEN. */
-void netif_backend_event(struct netif_backend *backend, struct netif_back_queue *queue, enum netif_back_event event);
+void netif_backend_event(
+	struct netif_backend *backend, struct netif_back_queue *queue, enum netif_back_event event);
 
 /*
  * Hand a connected backend to another instance: `freeze` stops the queues with nothing consumed and unanswered and gives
  * up mappings and channels' use, leaving the store and the guest as they are; what is needed to go on is in the rings,
  * the store, and *record. `thaw` makes the new instance connected at once, without the guest noticing.
- * freeze: -ENOTCONN when not connected. thaw: as netif_backend_new.
+ * freeze: -ENOTCONN when not connected, -EPROTO when the front end turned out to have broken a queue (it is closed for
+ * good). thaw: as netif_backend_new; the record's channels are its own, also on failure, when the vif is closed.
  */
 struct netif_record {
 	uint32_t version; /* 1 */
@@ -98,5 +102,6 @@ struct netif_record {
 	struct evtchn *rx_event[NETIF_MAX_QUEUES];
 };
 int netif_backend_freeze(struct netif_backend *backend, struct netif_record *record);
-int netif_backend_thaw(struct netif_backend **out, struct platform *platform, const struct netif_backend_config *config,
-	const struct netif_backend_ops *ops, void *ops_arg, const struct netif_record *record);
+int netif_backend_thaw(struct netif_backend **out, struct platform *platform,
+	const struct netif_backend_config *config, const struct netif_backend_ops *ops,
+	void *ops_arg, const struct netif_record *record);

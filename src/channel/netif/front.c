@@ -29,7 +29,7 @@ enum {
 	/* Slots looked at in one batch at least, so that the longest packet fits. */
 	RX_FETCH_MIN = 1 + XEN_NETIF_NR_SLOTS_MIN + NETIF_MAX_EXTRAS + 2,
 	PREFETCH_AHEAD = 8,
-	RESOLVE_MAX = 64,  /* frames out of one GSO packet for a back end without GSO */
+	RESOLVE_MAX = 64, /* frames out of one GSO packet for a back end without GSO */
 };
 
 static_assert((int)SHUNT_BATCH >= (int)RX_FETCH_MIN, "a batch holds the longest packet");
@@ -44,7 +44,8 @@ __attribute__((format(printf, 2, 3), cold)) static void queue_break(
 	(void)vsnprintf(q->broken, sizeof(q->broken), format, ap);
 	va_end(ap);
 	q->front->port.info.link_up = false;
-	log_warn("%s: queue %u: back end broke the protocol: %s", q->front->port.info.name, q->index, q->broken);
+	log_warn("%s: queue %u: back end broke the protocol: %s", q->front->port.info.name,
+		q->index, q->broken);
 }
 
 /* ---- pools whose pages are granted ---- */
@@ -76,7 +77,8 @@ static void front_detach(struct pool_device *device, struct shunt_region *region
 	(void)front->platform->ops->region_del(front->platform, region);
 }
 
-static int front_pool(struct netif_front *front, struct shunt_pool **out, const char *name, unsigned buffers)
+static int front_pool(
+	struct netif_front *front, struct shunt_pool **out, const char *name, unsigned buffers)
 {
 	struct shunt_pool_config config = {.name = name,
 		.packets = buffers,
@@ -104,14 +106,16 @@ static void tx_reap(struct netif_front_queue *q)
 	int n = ring_front_responses(&q->tx);
 
 	if (unlikely(n < 0)) {
-		queue_break(q, "TX response producer is impossible: consumed %u, asked %u", q->tx.rsp_cons, q->tx.req_published);
+		queue_break(q, "TX response producer is impossible: consumed %u, asked %u",
+			q->tx.rsp_cons, q->tx.req_published);
 		return;
 	}
 	/* The next requests will be written where the responses are read. */
 	for (int i = 0; i < n; i += CACHE_LINE / (int)sizeof(union netif_tx_sring_entry))
 		prefetch_write(netif_tx_slot(q->tx.shared, q->tx.rsp_cons + (uint32_t)i));
 	for (int i = 0; i < n; i++) {
-		uint32_t word = *(const volatile uint32_t *)netif_tx_slot(q->tx.shared, q->tx.rsp_cons++);
+		uint32_t word =
+			*(const volatile uint32_t *)netif_tx_slot(q->tx.shared, q->tx.rsp_cons++);
 		uint16_t id = (uint16_t)word;
 
 		if ((int16_t)(word >> 16) == NETIF_RSP_NULL)
@@ -128,7 +132,8 @@ static void tx_reap(struct netif_front_queue *q)
 	shunt_packets_release(done, ndone);
 }
 
-static inline void tx_write(struct netif_front_queue *q, uint64_t address, uint16_t flags, uint16_t id, uint16_t size)
+static inline void tx_write(
+	struct netif_front_queue *q, uint64_t address, uint16_t flags, uint16_t id, uint16_t size)
 {
 	uint32_t *slot = (uint32_t *)netif_tx_slot(q->tx.shared, q->tx.req_prod++);
 
@@ -175,7 +180,8 @@ static unsigned tx_cut(struct tx_piece *pieces, unsigned n, uint64_t address, ui
 }
 
 /* A packet of this queue's pools as pieces within pages; 0 if it has foreign parts or needs too many. */
-static unsigned tx_pieces(const struct netif_front_queue *q, const struct shunt_packet *packet, struct tx_piece *pieces)
+static unsigned tx_pieces(const struct netif_front_queue *q, const struct shunt_packet *packet,
+	struct tx_piece *pieces)
 {
 	unsigned n;
 
@@ -193,7 +199,8 @@ static unsigned tx_pieces(const struct netif_front_queue *q, const struct shunt_
 }
 
 /* Put a packet of this queue's pools on the ring. False: no room now. */
-static bool tx_put(struct netif_front_queue *q, struct shunt_packet *packet, const struct tx_piece *pieces, unsigned n)
+static bool tx_put(struct netif_front_queue *q, struct shunt_packet *packet,
+	const struct tx_piece *pieces, unsigned n)
 {
 	bool gso = packet->gso_type != SHUNT_GSO_NONE;
 	uint16_t flags = tx_flags(packet);
@@ -212,7 +219,8 @@ static bool tx_put(struct netif_front_queue *q, struct shunt_packet *packet, con
 		slot[2] = 0;
 	}
 	for (unsigned i = 1; i < n; i++)
-		tx_write(q, pieces[i].address, i + 1 < n ? NETTXF_more_data : 0, tx_id(q, TX_PART), pieces[i].len);
+		tx_write(q, pieces[i].address, i + 1 < n ? NETTXF_more_data : 0, tx_id(q, TX_PART),
+			pieces[i].len);
 	port_count_tx(&q->front->port, q->index, 1, packet->len);
 	return true;
 }
@@ -228,7 +236,8 @@ static bool tx_fits(const struct netif_front *front, const struct shunt_packet *
 		return false;
 	if ((packet->flags & SHUNT_PKT_CSUM_PARTIAL) && !(caps & SHUNT_CAP_CSUM6)) {
 		/* IPv4 always may; which one it is, the EtherType says. */
-		return packet->head_len >= 14 && packet->data[12] == 0x08 && packet->data[13] == 0x00;
+		return packet->head_len >= 14 && packet->data[12] == 0x08 &&
+		       packet->data[13] == 0x00;
 	}
 	return true;
 }
@@ -238,6 +247,7 @@ static bool tx_copy(struct netif_front_queue *q, struct shunt_packet *packet)
 {
 	struct shunt_packet *frames[RESOLVE_MAX];
 	struct tx_piece pieces[XEN_NETIF_NR_SLOTS_MIN];
+	unsigned need = 0;
 	int n = 1;
 
 	if (tx_fits(q->front, packet)) {
@@ -254,8 +264,10 @@ static bool tx_copy(struct netif_front_queue *q, struct shunt_packet *packet)
 			return true;
 		}
 	}
-	/* Frames that were cut are a slot each: all of them or none. */
-	if (n > 1 && (ring_front_free(&q->tx) < (unsigned)n || q->tx_nfree < (unsigned)n)) {
+	/* Frames that were cut: all of them or none. They have no GSO extras. */
+	for (int i = 0; n > 1 && i < n; i++)
+		need += tx_pieces(q, frames[i], pieces);
+	if (ring_front_free(&q->tx) < need || q->tx_nfree < need) {
 		shunt_packets_release(frames, (unsigned)n);
 		return false;
 	}
@@ -274,7 +286,8 @@ static bool tx_copy(struct netif_front_queue *q, struct shunt_packet *packet)
 	return true;
 }
 
-static unsigned front_tx(struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
+static unsigned front_tx(
+	struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
 {
 	struct netif_front_queue *q = &CONTAINER_OF(port, struct netif_front, port)->queues[queue];
 	struct tx_piece pieces[XEN_NETIF_NR_SLOTS_MIN];
@@ -293,17 +306,22 @@ static unsigned front_tx(struct shunt_port *port, unsigned queue, struct shunt_p
 		uint64_t address = packet_address(packet, packet->data);
 
 		if (likely(packet->nsegs == 0 && tx_granted(q, packet) &&
-			    !(packet->flags & SHUNT_PKT_CSUM_PARTIAL) && packet->gso_type == SHUNT_GSO_NONE &&
+			    !(packet->flags & SHUNT_PKT_CSUM_PARTIAL) &&
+			    packet->gso_type == SHUNT_GSO_NONE &&
 			    address % SHUNT_PAGE_SIZE + packet->len <= SHUNT_PAGE_SIZE)) {
 			if (ring_front_free(&q->tx) == 0 || q->tx_nfree == 0)
 				break;
-			tx_write(q, address, tx_flags(packet), tx_id(q, packet), (uint16_t)packet->len);
+			tx_write(q, address, tx_flags(packet), tx_id(q, packet),
+				(uint16_t)packet->len);
 			bytes += packet->len;
 			count++;
 			continue;
 		}
 		if (packet->len > XEN_NETIF_MAX_TX_SIZE || packet->len < NETIF_MIN_FRAME) {
-			port_drop_tx(port, queue, packet->len < NETIF_MIN_FRAME ? SHUNT_DROP_RUNT : SHUNT_DROP_OVERSIZE, 1);
+			port_drop_tx(port, queue,
+				packet->len < NETIF_MIN_FRAME ? SHUNT_DROP_RUNT
+							      : SHUNT_DROP_OVERSIZE,
+				1);
 			shunt_packets_release(&packet, 1);
 			continue;
 		}
@@ -328,7 +346,8 @@ static unsigned front_tx(struct shunt_port *port, unsigned queue, struct shunt_p
 
 int netif_front_multicast(struct netif_front_queue *q, const uint8_t *mac, bool add)
 {
-	struct netif_extra_info extra = {.type = add ? XEN_NETIF_EXTRA_TYPE_MCAST_ADD : XEN_NETIF_EXTRA_TYPE_MCAST_DEL};
+	struct netif_extra_info extra = {
+		.type = add ? XEN_NETIF_EXTRA_TYPE_MCAST_ADD : XEN_NETIF_EXTRA_TYPE_MCAST_DEL};
 	uint32_t *slot;
 
 	if (!q->running)
@@ -369,7 +388,8 @@ static void rx_refill(struct netif_front_queue *q)
 		evtchn_notify(q->rx_event);
 }
 
-static inline void rx_fill(struct shunt_packet *packet, uint16_t offset, uint16_t flags, uint32_t len)
+static inline void rx_fill(
+	struct shunt_packet *packet, uint16_t offset, uint16_t flags, uint32_t len)
 {
 	packet->data = packet->buf + offset;
 	packet->head_len = len;
@@ -395,7 +415,8 @@ static inline struct shunt_packet *rx_buffer(struct netif_front_queue *q, uint32
  * A packet of several slots, or one that the back end could not deliver: `words` are private copies of the n responses
  * from here on. Returns the number it consumed, 0: broken. *packet is NULL if there is nothing to deliver.
  */
-static unsigned rx_slow(struct netif_front_queue *q, const uint64_t *words, unsigned n, struct shunt_packet **out)
+static unsigned rx_slow(
+	struct netif_front_queue *q, const uint64_t *words, unsigned n, struct shunt_packet **out)
 {
 	struct shunt_packet *packet = rx_buffer(q, q->rx.rsp_cons);
 	uint16_t flags = (uint16_t)(words[0] >> 32);
@@ -423,7 +444,8 @@ static unsigned rx_slow(struct netif_front_queue *q, const uint64_t *words, unsi
 			if (extra.type == XEN_NETIF_EXTRA_TYPE_GSO) {
 				packet->gso_size = extra.u.gso.size;
 				packet->gso_type = extra.u.gso.type;
-				good = good && extra.u.gso.size && extra.u.gso.type <= XEN_NETIF_GSO_TYPE_TCPV6;
+				good = good && extra.u.gso.size &&
+				       extra.u.gso.type <= XEN_NETIF_GSO_TYPE_TCPV6;
 			} else if (extra.type == XEN_NETIF_EXTRA_TYPE_HASH) {
 				memcpy(&packet->hash, extra.u.hash.value, 4);
 				packet->hash_type = extra.u.hash.type & 3;
@@ -436,7 +458,8 @@ static unsigned rx_slow(struct netif_front_queue *q, const uint64_t *words, unsi
 		uint16_t offset;
 
 		if (used == n || packet->nsegs == XEN_NETIF_NR_SLOTS_MIN) {
-			queue_break(q, "RX packet of %u slots is not all on the ring", packet->nsegs + 1u);
+			queue_break(q, "RX packet of %u slots is not all on the ring",
+				packet->nsegs + 1u);
 			shunt_packets_release(&packet, 1);
 			return 0;
 		}
@@ -451,13 +474,15 @@ static unsigned rx_slow(struct netif_front_queue *q, const uint64_t *words, unsi
 			offset = 0;
 		}
 		next->nsegs = 0;
-		packet->segs[packet->nsegs++] = (struct shunt_seg){next->buf + offset, next, (uint32_t)status};
+		packet->segs[packet->nsegs++] =
+			(struct shunt_seg){next->buf + offset, next, (uint32_t)status};
 		packet->len += (uint32_t)status;
 	}
 	q->rx.rsp_cons += used;
 	port_count_rx(&q->front->port, q->index, 1, packet->len);
 	if (!good || packet->head_len < NETIF_MIN_FRAME) {
-		port_drop_rx(&q->front->port, q->index, good ? SHUNT_DROP_RUNT : SHUNT_DROP_MALFORMED, 1);
+		port_drop_rx(&q->front->port, q->index,
+			good ? SHUNT_DROP_RUNT : SHUNT_DROP_MALFORMED, 1);
 		shunt_packets_release(&packet, 1);
 	} else {
 		*out = packet;
@@ -472,12 +497,14 @@ static inline uint64_t rx_look(struct netif_front_queue *q, uint32_t index)
 	uint64_t word = netif_rx_fetch(slot);
 
 	/* The next request will be written where the response is read. */
-	prefetch_write(slot + 2 * PREFETCH_AHEAD);
-	prefetch_read(q->rx_packets[index & (NETIF_RX_RING - 1)]->buf + (uint16_t)(word >> 16) % SHUNT_PAGE_SIZE);
+	prefetch_write(netif_rx_slot(q->rx.shared, index + 2 * PREFETCH_AHEAD));
+	prefetch_read(q->rx_packets[index & (NETIF_RX_RING - 1)]->buf +
+		      (uint16_t)(word >> 16) % SHUNT_PAGE_SIZE);
 	return word;
 }
 
-static unsigned front_rx(struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
+static unsigned front_rx(
+	struct shunt_port *port, unsigned queue, struct shunt_packet **packets, unsigned n)
 {
 	struct netif_front_queue *q = &CONTAINER_OF(port, struct netif_front, port)->queues[queue];
 	uint64_t words[SHUNT_BATCH];
@@ -495,7 +522,8 @@ static unsigned front_rx(struct shunt_port *port, unsigned queue, struct shunt_p
 	tx_reap(q);
 	avail = ring_front_responses(&q->rx);
 	if (unlikely(avail < 0)) {
-		queue_break(q, "RX response producer is impossible: consumed %u, asked %u", q->rx.rsp_cons, q->rx.req_published);
+		queue_break(q, "RX response producer is impossible: consumed %u, asked %u",
+			q->rx.rsp_cons, q->rx.req_published);
 		return 0;
 	}
 	fetched = MIN((unsigned)avail, MAX(n, (unsigned)RX_FETCH_MIN));
@@ -506,8 +534,8 @@ static unsigned front_rx(struct shunt_port *port, unsigned queue, struct shunt_p
 		uint16_t flags = (uint16_t)(words[i] >> 32);
 		int status = (int16_t)(words[i] >> 48);
 
-		if (likely(!(flags & (NETRXF_more_data | NETRXF_extra_info)) && status >= NETIF_MIN_FRAME &&
-			    offset + status <= (int)SHUNT_PAGE_SIZE)) {
+		if (likely(!(flags & (NETRXF_more_data | NETRXF_extra_info)) &&
+			    status >= NETIF_MIN_FRAME && offset + status <= (int)SHUNT_PAGE_SIZE)) {
 			struct shunt_packet *packet = rx_buffer(q, q->rx.rsp_cons);
 
 			rx_fill(packet, offset, flags, (uint32_t)status);
@@ -559,9 +587,11 @@ static bool front_arm(struct shunt_port *port, unsigned queue)
 	tx_reap(q);
 	if (!q->running)
 		return true;
+	/* Buffers that have come home since the last rx: without any posted nothing would ever wake this queue. */
+	rx_refill(q);
 	waiting = ring_front_ask(&q->rx, 1);
 	if (waiting != 0)
-		return waiting < 0;
+		return false;
 	flying = q->tx.req_prod - q->tx.rsp_cons;
 	if (q->tx_starved && flying) {
 		/* As netfront: half of what is in flight is worth a wake-up. */
@@ -589,7 +619,8 @@ static const struct port_ops front_ops = {
 	.close = front_close,
 };
 
-int netif_front_init(struct netif_front *front, const char *name, struct platform *platform, domid_t backend)
+int netif_front_init(
+	struct netif_front *front, const char *name, struct platform *platform, domid_t backend)
 {
 	int err;
 
@@ -645,7 +676,7 @@ int netif_front_queue_open(struct netif_front_queue *q, bool split)
 	uint8_t *pages;
 	int err;
 
-	err = shunt_region_create(&q->rings, "netif-rings", 2 * SHUNT_PAGE_SIZE, 0);
+	err = shunt_region_create(&q->rings, "netif-rings", 2ul * SHUNT_PAGE_SIZE, 0);
 	if (err)
 		return err;
 	err = p->ops->region_add(p, q->rings);

@@ -31,12 +31,12 @@ struct netif_front_queue {
 	struct shunt_pool *rx_pool;
 	struct evtchn *tx_event;
 	struct evtchn *rx_event; /* the same as tx_event unless split */
-	int fd;			 /* an epoll of both, if split; else tx_event's */
+	int fd;                  /* an epoll of both, if split; else tx_event's */
 	unsigned tx_nfree;
-	uint16_t tx_free[NETIF_TX_RING];		/* ids */
+	uint16_t tx_free[NETIF_TX_RING];                /* ids */
 	struct shunt_packet *tx_packets[NETIF_TX_RING]; /* by id; NULL: the id is free */
 	struct shunt_packet *rx_packets[NETIF_RX_RING]; /* by slot */
-	struct shunt_region *rings;			/* two pages: TX, RX */
+	struct shunt_region *rings;                     /* two pages: TX, RX */
 	grant_ref_t ring_refs[2];
 	char broken[96];
 };
@@ -52,7 +52,8 @@ struct netif_front {
 };
 
 /* -ENOMEM. The platform stays the caller's and must outlive the front end. */
-int netif_front_init(struct netif_front *front, const char *name, struct platform *platform, domid_t backend);
+int netif_front_init(
+	struct netif_front *front, const char *name, struct platform *platform, domid_t backend);
 void netif_front_fini(struct netif_front *front);
 
 /*

@@ -33,7 +33,8 @@ static void front_stop(struct netif_frontend *f)
 		f->config.changed(f->config.arg, f);
 }
 
-static int write_queue(struct netif_frontend *f, uint32_t tx, const struct netif_front_queue *q, const char *dir)
+static int write_queue(
+	struct netif_frontend *f, uint32_t tx, const struct netif_front_queue *q, const char *dir)
 {
 	struct platform *p = f->platform;
 	int err = store_printf(p, tx, dir, "tx-ring-ref", "%u", q->ring_refs[0]);
@@ -41,7 +42,8 @@ static int write_queue(struct netif_frontend *f, uint32_t tx, const struct netif
 	if (!err)
 		err = store_printf(p, tx, dir, "rx-ring-ref", "%u", q->ring_refs[1]);
 	if (q->rx_event == q->tx_event)
-		return err ? err : store_printf(p, tx, dir, "event-channel", "%u", q->tx_event->port);
+		return err ? err
+			   : store_printf(p, tx, dir, "event-channel", "%u", q->tx_event->port);
 	if (!err)
 		err = store_printf(p, tx, dir, "event-channel-tx", "%u", q->tx_event->port);
 	return err ? err : store_printf(p, tx, dir, "event-channel-rx", "%u", q->rx_event->port);
@@ -65,8 +67,24 @@ static int write_features(struct netif_frontend *f, uint32_t tx)
 	int err = 0;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(features) && !err; i++)
-		err = store_printf(f->platform, tx, f->device, features[i].key, "%d", features[i].value);
+		err = store_printf(
+			f->platform, tx, f->device, features[i].key, "%d", features[i].value);
 	return err;
+}
+
+/* What an earlier connection left and this one will not overwrite: another number of queues, channels split or not. */
+static void remove_keys(struct netif_frontend *f, uint32_t tx)
+{
+	static const char *const keys[] = {"tx-ring-ref", "rx-ring-ref", "event-channel",
+		"event-channel-tx", "event-channel-rx", "multi-queue-num-queues"};
+	char dir[16];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(keys); i++)
+		(void)store_rm_key(f->platform, tx, f->device, keys[i]);
+	for (unsigned i = 0; i < NETIF_MAX_QUEUES; i++) {
+		(void)snprintf(dir, sizeof(dir), "queue-%u", i);
+		(void)store_rm_key(f->platform, tx, f->device, dir);
+	}
 }
 
 static int write_keys(struct netif_frontend *f)
@@ -80,8 +98,10 @@ static int write_keys(struct netif_frontend *f)
 		err = p->ops->store_begin(p, &tx);
 		if (err)
 			return err;
+		remove_keys(f, tx);
 		if (nqueues > 1)
-			err = store_printf(p, tx, f->device, "multi-queue-num-queues", "%u", nqueues);
+			err = store_printf(
+				p, tx, f->device, "multi-queue-num-queues", "%u", nqueues);
 		for (unsigned i = 0; i < nqueues && !err; i++) {
 			char dir[160];
 
@@ -112,7 +132,8 @@ static int front_connect(struct netif_frontend *f)
 	unsigned want = MAX(f->config.max_queues, 1u);
 	int err = 0;
 
-	want = MIN(MIN(want, (unsigned)MIN(max, (uint64_t)NETIF_MAX_QUEUES)), (unsigned)NETIF_MAX_QUEUES);
+	want = MIN(MIN(want, (unsigned)MIN(max, (uint64_t)NETIF_MAX_QUEUES)),
+		(unsigned)NETIF_MAX_QUEUES);
 	front->port.info.caps = SHUNT_CAP_CSUM;
 	if (offered(f, "feature-sg"))
 		front->port.info.caps |= SHUNT_CAP_SG;
@@ -169,7 +190,8 @@ static void back_changed(void *arg, const char *path)
 	int err;
 
 	(void)path;
-	f->back_state = (unsigned)store_get_uint_or(f->platform, f->backend, "state", NETIF_STATES - 1, NETIF_UNKNOWN);
+	f->back_state = (unsigned)store_get_uint_or(
+		f->platform, f->backend, "state", NETIF_STATES - 1, NETIF_UNKNOWN);
 	switch ((enum netif_state)f->back_state) {
 	case NETIF_INIT_WAIT:
 		if (f->state == NETIF_CONNECTED) {
@@ -199,9 +221,11 @@ static void back_changed(void *arg, const char *path)
 	update_link(f);
 }
 
-int netif_frontend_new(struct netif_frontend **out, struct platform *platform, const struct netif_frontend_config *config)
+int netif_frontend_new(struct netif_frontend **out, struct platform *platform,
+	const struct netif_frontend_config *config)
 {
-	struct netif_frontend *f = aligned_alloc(CACHE_LINE, (sizeof(*f) + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1));
+	struct netif_frontend *f = aligned_alloc(
+		CACHE_LINE, (sizeof(*f) + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1));
 	char path[192];
 	char mac[24] = "";
 	uint8_t *m;
@@ -216,7 +240,8 @@ int netif_frontend_new(struct netif_frontend **out, struct platform *platform, c
 	(void)snprintf(f->device, sizeof(f->device), "%s", config->device);
 	err = store_get_uint(platform, 0, f->device, "backend-id", UINT16_MAX, &backend);
 	if (!err) {
-		int n = store_gets(platform, 0, f->device, "backend", f->backend, sizeof(f->backend));
+		int n = store_gets(
+			platform, 0, f->device, "backend", f->backend, sizeof(f->backend));
 
 		err = n < 0 ? n : n >= (int)sizeof(f->backend) ? -ENAMETOOLONG : 0;
 	}
@@ -228,8 +253,10 @@ int netif_frontend_new(struct netif_frontend **out, struct platform *platform, c
 	}
 	m = f->front.port.info.mac;
 	if (store_gets(platform, 0, f->device, "mac", mac, sizeof(mac)) >= 0)
-		(void)sscanf(mac, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &m[0], &m[1], &m[2], &m[3], &m[4], &m[5]);
-	f->front.port.info.mtu = (uint32_t)store_get_uint_or(platform, f->device, "mtu", 65517, 1500);
+		(void)sscanf(mac, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &m[0], &m[1], &m[2], &m[3],
+			&m[4], &m[5]);
+	f->front.port.info.mtu =
+		(uint32_t)store_get_uint_or(platform, f->device, "mtu", 65517, 1500);
 	f->front.port.info.rx_queues = 1;
 	f->front.port.info.tx_queues = 1;
 	set_state(f, NETIF_INITIALISING);

@@ -41,9 +41,12 @@ enum {
 static_assert(sizeof(union netif_tx_sring_entry) == 12, "netif.h: TX slot");
 static_assert(sizeof(union netif_rx_sring_entry) == 8, "netif.h: RX slot");
 static_assert(sizeof(struct netif_extra_info) == 8, "netif.h: extra info");
-static_assert(offsetof(struct netif_tx_sring, ring) == sizeof(struct ring_header), "ring.h: header");
+static_assert(
+	offsetof(struct netif_tx_sring, ring) == sizeof(struct ring_header), "ring.h: header");
 static_assert(sizeof(struct ring_header) == 64, "ring.h: header");
-static_assert(SHUNT_GSO_TCPV4 == XEN_NETIF_GSO_TYPE_TCPV4 && SHUNT_GSO_TCPV6 == XEN_NETIF_GSO_TYPE_TCPV6, "GSO types");
+static_assert(
+	SHUNT_GSO_TCPV4 == XEN_NETIF_GSO_TYPE_TCPV4 && SHUNT_GSO_TCPV6 == XEN_NETIF_GSO_TYPE_TCPV6,
+	"GSO types");
 static_assert((int)NETIF_MAX_SLOTS <= (int)SHUNT_MAX_SEGS, "a packet's slots fit its segments");
 
 static inline union netif_tx_sring_entry *netif_tx_slot(struct ring_header *ring, uint32_t index)
@@ -57,7 +60,8 @@ static inline union netif_rx_sring_entry *netif_rx_slot(struct ring_header *ring
 }
 
 /* The one private copy of a TX slot: three loads, each done once. */
-static inline void netif_tx_fetch(struct netif_tx_request *to, const union netif_tx_sring_entry *slot)
+static inline void netif_tx_fetch(
+	struct netif_tx_request *to, const union netif_tx_sring_entry *slot)
 {
 	const volatile uint32_t *from = (const volatile uint32_t *)slot;
 	uint32_t words[3] = {from[0], from[1], from[2]};

@@ -43,7 +43,7 @@ struct ring_back {
 	struct ring_header *shared;
 	uint32_t size;
 	uint32_t req_cons;
-	uint32_t rsp_prod;	/* responses written, perhaps not yet published */
+	uint32_t rsp_prod; /* responses written, perhaps not yet published */
 	uint32_t rsp_published;
 };
 
@@ -56,13 +56,16 @@ static inline bool ring_back_attach(struct ring_back *ring, void *page, uint32_t
 	ring->rsp_prod = atomic_load_explicit(&ring->shared->rsp_prod, memory_order_acquire);
 	ring->rsp_published = ring->rsp_prod;
 	ring->req_cons = ring->rsp_prod;
-	return atomic_load_explicit(&ring->shared->req_prod, memory_order_acquire) - ring->rsp_prod <= size;
+	return atomic_load_explicit(&ring->shared->req_prod, memory_order_acquire) -
+		       ring->rsp_prod <=
+	       size;
 }
 
 /* Requests waiting: 0 .. size, or RING_NOT_SANE. */
 static inline int ring_back_requests(const struct ring_back *ring)
 {
-	uint32_t n = atomic_load_explicit(&ring->shared->req_prod, memory_order_acquire) - ring->req_cons;
+	uint32_t n = atomic_load_explicit(&ring->shared->req_prod, memory_order_acquire) -
+		     ring->req_cons;
 
 	return likely(n <= ring->size - (ring->req_cons - ring->rsp_prod)) ? (int)n : RING_NOT_SANE;
 }
@@ -117,7 +120,8 @@ static inline uint32_t ring_front_free(const struct ring_front *ring)
 /* Responses waiting: 0 .. size, or RING_NOT_SANE. */
 static inline int ring_front_responses(const struct ring_front *ring)
 {
-	uint32_t n = atomic_load_explicit(&ring->shared->rsp_prod, memory_order_acquire) - ring->rsp_cons;
+	uint32_t n = atomic_load_explicit(&ring->shared->rsp_prod, memory_order_acquire) -
+		     ring->rsp_cons;
 
 	return likely(n <= ring->req_published - ring->rsp_cons) ? (int)n : RING_NOT_SANE;
 }

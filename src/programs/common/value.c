@@ -40,7 +40,8 @@ bool value_size(const char *text, uint64_t *out)
 		digits[len - 1] = '\0';
 		factor = 1ull << (10 * (unit - units + 1));
 	}
-	return value_uint(digits, 0, UINT64_MAX / factor, out) && !__builtin_mul_overflow(*out, factor, out);
+	return value_uint(digits, 0, UINT64_MAX / factor, out) &&
+	       !__builtin_mul_overflow(*out, factor, out);
 }
 
 bool value_bool(const char *text, bool *out)
@@ -70,7 +71,7 @@ bool value_mac(const char *text, uint8_t mac[6])
 	static const char zero[6];
 
 	for (unsigned i = 0; i < 6; i++, text += 3) {
-		char digits[3] = {text[0], text[0] ? text[1] : '\0', '\0'};
+		char digits[3] = {text[0], (char)(text[0] ? text[1] : '\0'), '\0'};
 
 		if (!isxdigit((unsigned char)digits[0]) || !isxdigit((unsigned char)digits[1]) ||
 			text[2] != (i < 5 ? ':' : '\0'))
@@ -187,7 +188,8 @@ bool value_vlans(const char *text, uint64_t vlans[VSWITCH_VLANS / 64])
 
 const char *value_mac_text(const uint8_t mac[6], char *out)
 {
-	(void)snprintf(out, VALUE_TEXT, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	(void)snprintf(out, VALUE_TEXT, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
+		mac[3], mac[4], mac[5]);
 	return out;
 }
 

@@ -46,4 +46,4 @@ bool value_list(const char *text, bool (*each)(void *arg, const char *element), 
 const char *value_mac_text(const uint8_t mac[6], char *out);
 const char *value_ip_text(const struct vswitch_ip *ip, char *out);
 const char *value_rate_text(const struct rate_limit *rate, char *out); /* "BYTES,USEC", or "none" */
-const char *value_size_text(uint64_t bytes, char *out);		       /* "64M" */
+const char *value_size_text(uint64_t bytes, char *out);                /* "64M" */

@@ -116,8 +116,8 @@ static int set_device(const char *ifname, const struct shunt_port_info *vif)
 	return err;
 }
 
-static int open_tap(struct shunt_context *context, const struct settings *s, const struct shunt_port_info *vif,
-	struct shunt_port **out)
+static int open_tap(struct shunt_context *context, const struct settings *s,
+	const struct shunt_port_info *vif, struct shunt_port **out)
 {
 	char name[64];
 	int before = s->netns ? enter(s->netns) : -1;
@@ -214,9 +214,8 @@ static void run(struct shunt_context *context, struct shunt_port *vif, struct sh
 		moved = flow_move(&up);
 		moved = flow_move(&down) || moved;
 		if (moved) {
-			wait_work(&wait);
+			wait_work(&wait, now);
 		} else if (wait_enough(&wait, now)) {
-			wait_sleep(&wait);
 			rest(context, &up, &down);
 			control = 0;
 		}
@@ -298,7 +297,8 @@ int main(int argc, char **argv)
 	(void)snprintf(name, sizeof(name), "vif:%s", s.socket);
 	err = shunt_open(context, name, &options, &vif);
 	if (err) {
-		(void)fprintf(stderr, "shunt-tap: %s: %s\n", s.socket, shunt_context_error(context));
+		(void)fprintf(
+			stderr, "shunt-tap: %s: %s\n", s.socket, shunt_context_error(context));
 		shunt_context_free(context);
 		return 1;
 	}

@@ -12,11 +12,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define START_IT "start it: systemctl start shuntd, or shuntd -c FILE; or name its socket: --socket, SHUNT_SOCKET"
+#define START_IT                                                                                   \
+	"start it: systemctl start shuntd, or shuntd -c FILE; or name its socket: --socket, SHUNT_SOCKET"
 
-static enum exit_code unreachable(struct client_error *error, const char *path, const char *what, const char *cure)
+static enum exit_code unreachable(
+	struct client_error *error, const char *path, const char *what, const char *cure)
 {
-	(void)snprintf(error->text, sizeof(error->text), "shuntd cannot be reached at %.200s: %s", path, what);
+	(void)snprintf(error->text, sizeof(error->text), "shuntd cannot be reached at %.200s: %s",
+		path, what);
 	(void)snprintf(error->cure, sizeof(error->cure), "%s", cure);
 	return EXIT_UNREACHABLE;
 }
@@ -68,7 +71,8 @@ static enum exit_code take_answer(json_t *answer, json_t **result, struct client
 		*result = json_incref(json_object_get(answer, "result"));
 		return EXIT_OK;
 	}
-	(void)snprintf(error->text, sizeof(error->text), "%s", what ? what : "an answer that makes no sense");
+	(void)snprintf(error->text, sizeof(error->text), "%s",
+		what ? what : "an answer that makes no sense");
 	return json_object_get(answer, "field") ? EXIT_BAD : EXIT_REFUSED;
 }
 
@@ -87,9 +91,11 @@ static enum exit_code converse(
 	if (answer)
 		code = take_answer(answer, result, error);
 	else if (errno == EAGAIN)
-		code = unreachable(error, path, "it does not answer", "look at its log; shuntd may have to be restarted");
+		code = unreachable(error, path, "it does not answer",
+			"look at its log; shuntd may have to be restarted");
 	else
-		code = unreachable(error, path, "it hung up", "only root and the user that shuntd runs as are served");
+		code = unreachable(error, path, "it hung up",
+			"only root and the user that shuntd runs as are served");
 	json_decref(answer);
 	json_decref(request);
 	free(text);
@@ -100,17 +106,19 @@ static enum exit_code converse(
 	return code;
 }
 
-enum exit_code client_ask(
-	const char *socket_path, const char *verb, json_t *args, json_t **result, struct client_error *error)
+enum exit_code client_ask(const char *socket_path, const char *verb, json_t *args, json_t **result,
+	struct client_error *error)
 {
 	int fd = reach(socket_path);
 
 	*result = NULL;
 	*error = (struct client_error){"", ""};
 	if (fd >= 0)
-		return converse(fd, socket_path, json_pack("{s:s, s:o*}", "verb", verb, "args", args), result, error);
+		return converse(fd, socket_path,
+			json_pack("{s:s, s:o*}", "verb", verb, "args", args), result, error);
 	json_decref(args);
 	if (fd == -EACCES || fd == -EPERM)
-		return unreachable(error, socket_path, strerror(-fd), "be root, or the user that shuntd runs as");
+		return unreachable(error, socket_path, strerror(-fd),
+			"be root, or the user that shuntd runs as");
 	return unreachable(error, socket_path, strerror(-fd), START_IT);
 }

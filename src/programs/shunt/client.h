@@ -17,5 +17,5 @@ struct client_error {
  * Ask shuntd for `verb` with `args` (an object, or NULL; taken over). EXIT_OK: *result is the caller's, NULL if there is
  * nothing to say. EXIT_REFUSED, EXIT_BAD (an argument is wrong), EXIT_UNREACHABLE: *error says why.
  */
-enum exit_code client_ask(
-	const char *socket_path, const char *verb, json_t *args, json_t **result, struct client_error *error);
+enum exit_code client_ask(const char *socket_path, const char *verb, json_t *args, json_t **result,
+	struct client_error *error);

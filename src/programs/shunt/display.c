@@ -21,7 +21,8 @@ static void put_scalar(char *cell, const json_t *value)
 	if (json_is_string(value)) {
 		put(cell, json_string_length(value) ? json_string_value(value) : "-");
 	} else if (json_is_integer(value)) {
-		(void)snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+		(void)snprintf(
+			number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(value));
 		put(cell, number);
 	} else if (json_is_boolean(value)) {
 		put(cell, json_is_true(value) ? "yes" : "no");
@@ -38,14 +39,16 @@ static void put_value(char *cell, const json_t *value)
 	size_t i;
 
 	if (json_is_array(value)) {
-		json_array_foreach (value, i, element) {
+		json_array_foreach(value, i, element)
+		{
 			put(cell, i ? " " : "");
 			put_scalar(cell, element);
 		}
 	} else if (json_is_object(value)) {
 		bool first = true;
 
-		json_object_foreach ((json_t *)value, key, element) {
+		json_object_foreach((json_t *)value, key, element)
+		{
 			put(cell, first ? "" : " ");
 			put(cell, key);
 			put(cell, "=");
@@ -82,7 +85,8 @@ static int column_width(const json_t *rows, const char *key)
 	json_t *row;
 	size_t i;
 
-	json_array_foreach (rows, i, row) {
+	json_array_foreach(rows, i, row)
+	{
 		char cell[CELL] = "";
 
 		put_value(cell, json_object_get(row, key));
@@ -105,18 +109,20 @@ static bool write_table(FILE *out, const json_t *rows, int indent)
 
 	if (!widths)
 		return false;
-	json_object_foreach (first, key, value)
-		widths[c++] = column_width(rows, key);
+	json_object_foreach(first, key, value) widths[c++] = column_width(rows, key);
 	(void)fprintf(out, "%*s", indent, "");
 	c = 0;
-	json_object_foreach (first, key, value) {
+	json_object_foreach(first, key, value)
+	{
 		write_cell(out, key, widths[c], json_is_integer(value), c + 1 == columns);
 		c++;
 	}
-	json_array_foreach (rows, i, row) {
+	json_array_foreach(rows, i, row)
+	{
 		(void)fprintf(out, "%*s", indent, "");
 		c = 0;
-		json_object_foreach (first, key, value) {
+		json_object_foreach(first, key, value)
+		{
 			const json_t *field = json_object_get(row, key);
 			char cell[CELL] = "";
 
@@ -135,17 +141,20 @@ static bool write_object(FILE *out, json_t *object, int indent)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach (object, key, value) {
+	json_object_foreach(object, key, value)
+	{
 		if (strlen(key) > width)
 			width = strlen(key);
 	}
-	json_object_foreach (object, key, value) {
+	json_object_foreach(object, key, value)
+	{
 		bool nested = json_is_object(value) && json_object_size(value);
 		char cell[CELL] = "";
 
 		if (nested || is_table(value)) {
 			(void)fprintf(out, "%*s%s\n", indent, "", key);
-			if (!(nested ? write_object(out, value, indent + INDENT) : write_table(out, value, indent + INDENT)))
+			if (!(nested ? write_object(out, value, indent + INDENT)
+				     : write_table(out, value, indent + INDENT)))
 				return false;
 			continue;
 		}
@@ -160,7 +169,8 @@ bool display(FILE *out, const json_t *value, bool json)
 	char cell[CELL] = "";
 
 	if (json)
-		return !json_dumpf(value, out, JSON_INDENT(2) | JSON_ENCODE_ANY) && fputc('\n', out) != EOF;
+		return !json_dumpf(value, out, JSON_INDENT(2) | JSON_ENCODE_ANY) &&
+		       fputc('\n', out) != EOF;
 	if (is_table(value))
 		return write_table(out, value, 0);
 	if (json_is_object(value))
@@ -177,15 +187,19 @@ bool display_checks(FILE *out, const json_t *checks)
 	json_t *check;
 	size_t i;
 
-	json_array_foreach (checks, i, check) {
+	json_array_foreach(checks, i, check)
+	{
 		const char *status = json_string_value(json_object_get(check, "status"));
 		char what[CELL] = "";
 		char value[CELL] = "";
 
 		put_value(what, json_object_get(check, "what"));
 		put_value(value, json_object_get(check, "value"));
-		(void)fprintf(out, "%-4s  %s: %s\n", status && !strcmp(status, "fail") ? "FAIL" : status ? status : "?", what,
-			value);
+		(void)fprintf(out, "%-4s  %s: %s\n",
+			status && !strcmp(status, "fail") ? "FAIL"
+			: status                          ? status
+							  : "?",
+			what, value);
 		for (unsigned m = 0; m < sizeof(more) / sizeof(more[0]); m++) {
 			const char *text = json_string_value(json_object_get(check, more[m]));
 

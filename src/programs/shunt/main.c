@@ -52,16 +52,17 @@ static const struct command commands[] = {
 
 static void usage(FILE *out)
 {
-	static const char *const arguments[] = {
-		[TAKES_NOTHING] = "", [TAKES_NAME] = "NAME", [TAKES_SETTINGS] = "NAME [KEY=VALUE]..."};
+	static const char *const arguments[] = {[TAKES_NOTHING] = "",
+		[TAKES_NAME] = "NAME",
+		[TAKES_SETTINGS] = "NAME [KEY=VALUE]..."};
 
 	(void)fprintf(out, "usage: shunt [--json] [--socket PATH] COMMAND\n\n");
 	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++) {
 		const struct command *c = &commands[i];
 		char line[64];
 
-		(void)snprintf(line, sizeof(line), "%s%s%s %s", c->object, c->action ? " " : "", c->action ? c->action : "",
-			arguments[c->takes]);
+		(void)snprintf(line, sizeof(line), "%s%s%s %s", c->object, c->action ? " " : "",
+			c->action ? c->action : "", arguments[c->takes]);
 		(void)fprintf(out, "  %-32s %s\n", line, c->help);
 	}
 	(void)fprintf(out, "\nThe keys are those of shuntd.conf(5).\n");
@@ -73,9 +74,11 @@ static enum exit_code bad(const char *where, const char *what)
 	return EXIT_BAD;
 }
 
-static enum exit_code say_error(const char *command, enum exit_code code, const struct client_error *error)
+static enum exit_code say_error(
+	const char *command, enum exit_code code, const struct client_error *error)
 {
-	(void)fprintf(stderr, "shunt: %s: %s%s%s\n", command, error->text, error->cure[0] ? "; " : "", error->cure);
+	(void)fprintf(stderr, "shunt: %s: %s%s%s\n", command, error->text,
+		error->cure[0] ? "; " : "", error->cure);
 	return code;
 }
 
@@ -86,7 +89,8 @@ static const struct command *find_command(char **words, int n, int *used)
 		const struct command *c = &commands[i];
 
 		*used = c->action ? 2 : 1;
-		if (n >= *used && !strcmp(words[0], c->object) && (!c->action || !strcmp(words[1], c->action)))
+		if (n >= *used && !strcmp(words[0], c->object) &&
+			(!c->action || !strcmp(words[1], c->action)))
 			return c;
 	}
 	return NULL;
@@ -161,18 +165,21 @@ static enum exit_code doctor(const struct invocation *run)
 	else
 		doctor_check(checks, "fail", "shuntd", "cannot be asked", error.text, error.cure);
 	json_decref(result);
-	json_array_foreach (checks, i, check) {
+	json_array_foreach(checks, i, check)
+	{
 		const char *status = json_string_value(json_object_get(check, "status"));
 
 		failed += status && !strcmp(status, "fail");
 	}
 	report = json_pack("{s:i, s:o}", "failed", (int)failed, "checks", checks);
-	ok = run->json ? display(stdout, report, true) : display_checks(stdout, json_object_get(report, "checks"));
+	ok = run->json ? display(stdout, report, true)
+		       : display_checks(stdout, json_object_get(report, "checks"));
 	json_decref(report);
 	return ok && !failed ? EXIT_OK : EXIT_REFUSED;
 }
 
-static enum exit_code ask(const struct invocation *run, const struct command *command, const char *where, json_t *args)
+static enum exit_code ask(const struct invocation *run, const struct command *command,
+	const char *where, json_t *args)
 {
 	struct client_error error;
 	json_t *result;
@@ -200,7 +207,8 @@ static enum exit_code execute(const struct invocation *run, char **words, int n)
 		return bad("a command is missing", "shunt --help lists them");
 	command = find_command(words, n, &used);
 	if (!command) {
-		(void)snprintf(where, sizeof(where), "%.30s%s%.30s", words[0], n > 1 ? " " : "", n > 1 ? words[1] : "");
+		(void)snprintf(where, sizeof(where), "%.30s%s%.30s", words[0], n > 1 ? " " : "",
+			n > 1 ? words[1] : "");
 		return bad(where, "there is no such command; shunt --help lists them");
 	}
 	(void)snprintf(where, sizeof(where), "%s%s%s", command->object, command->action ? " " : "",
@@ -213,8 +221,9 @@ static enum exit_code execute(const struct invocation *run, char **words, int n)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {"socket", required_argument, NULL, 's'},
-		{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
+	static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+		{"socket", required_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
 	struct invocation run = {.socket = getenv("SHUNT_SOCKET")};
 	int option;
 

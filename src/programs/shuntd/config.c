@@ -157,23 +157,27 @@ static bool read_line(struct reader *r, char *text)
 int config_read(struct config *config, FILE *file, struct config_fault *fault)
 {
 	struct reader r = {.config = config, .at = fault};
-	char text[CONFIG_LINE];
+	size_t size = 0;
+	char *text = NULL;
+	ssize_t len = 0;
 	bool ok = true;
 	int err = 0;
 
 	memset(config, 0, sizeof(*config));
 	memset(fault, 0, sizeof(*fault));
 	daemon_settings_init(&config->daemon);
-	while (ok && fgets(text, sizeof(text), file)) {
-		size_t len = strlen(text);
-
+	while (ok && (len = getline(&text, &size, file)) >= 0) {
 		r.line++;
-		if (len == sizeof(text) - 1 && text[len - 1] != '\n')
-			ok = fault_set(&fault->fault, "", "the line is longer than %d bytes", CONFIG_LINE - 2);
+		if (len > CONFIG_LINE)
+			ok = fault_set(
+				&fault->fault, "", "the line is longer than %d bytes", CONFIG_LINE);
+		else if (strlen(text) != (size_t)len)
+			ok = fault_set(&fault->fault, "", "there is a NUL in the line");
 		else
 			ok = read_line(&r, text);
 	}
-	if (ok && ferror(file))
+	free(text);
+	if (ok && !feof(file))
 		err = -EIO;
 	else if (ok)
 		ok = section_close(&r);

@@ -21,7 +21,8 @@ struct client {
 	LIST_ENTRY(client) link;
 	struct control *control;
 	struct bufferevent *io;
-	bool last; /* close when the reply is out */
+	bool last;  /* close when the reply is out */
+	bool ended; /* it asks nothing more than what is here already */
 };
 
 struct control {
@@ -85,8 +86,14 @@ static void on_read(struct bufferevent *io, void *arg)
 {
 	struct client *client = arg;
 
+	(void)io;
 	if (!serve(client))
 		client_free(client);
+}
+
+static bool answered(const struct client *client)
+{
+	return evbuffer_get_length(bufferevent_get_output(client->io)) == 0;
 }
 
 /* The reply is out. */
@@ -94,7 +101,8 @@ static void on_written(struct bufferevent *io, void *arg)
 {
 	struct client *client = arg;
 
-	if (client->last || !serve(client))
+	(void)io;
+	if (client->last || !serve(client) || (client->ended && answered(client)))
 		client_free(client);
 }
 
@@ -102,12 +110,11 @@ static void on_event(struct bufferevent *io, short what, void *arg)
 {
 	struct client *client = arg;
 
+	(void)io;
 	/* A client may shut down its sending side and then read: what it asked is answered. */
-	if ((what & BEV_EVENT_EOF) && evbuffer_get_length(bufferevent_get_output(io))) {
-		client->last = true;
-		return;
-	}
-	client_free(client);
+	client->ended = what & BEV_EVENT_EOF;
+	if (!client->ended || answered(client))
+		client_free(client);
 }
 
 static bool may(int fd)
@@ -115,16 +122,18 @@ static bool may(int fd)
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
 
-	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) && (peer.uid == 0 || peer.uid == geteuid());
+	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) &&
+	       (peer.uid == 0 || peer.uid == geteuid());
 }
 
 static void on_accept(evutil_socket_t listening, short what, void *arg)
 {
 	const struct timeval patience = {.tv_sec = CONTROL_PATIENCE};
 	struct control *control = arg;
-	int fd = accept4(control->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct client *client;
 
+	(void)what;
 	if (fd < 0)
 		return;
 	client = may(fd) && control->nclients < CONTROL_CLIENTS ? calloc(1, sizeof(*client)) : NULL;
@@ -172,10 +181,14 @@ int control_new(struct control **out, struct event_base *base, struct daemon *d)
 
 void control_free(struct control *control)
 {
+	struct client *next;
+
 	if (!control)
 		return;
-	while (!LIST_EMPTY(&control->clients))
-		client_free(LIST_FIRST(&control->clients));
+	for (struct client *client = LIST_FIRST(&control->clients); client; client = next) {
+		next = LIST_NEXT(client, link);
+		client_free(client);
+	}
 	event_free(control->accept);
 	(void)close(control->fd);
 	free(control);

@@ -12,7 +12,9 @@
 #define CONTROL_SOCKET "control.sock"
 #define STORE_SOCKET   "store.sock"
 
-enum { HOST_MEMORY = 1 << 30 }; /* limit of domain 0's regions in the local hypervisor; it shares next to nothing */
+enum {
+	HOST_MEMORY = 1 << 30
+}; /* limit of domain 0's regions in the local hypervisor; it shares next to nothing */
 
 static void quiesce(void *arg)
 {
@@ -34,8 +36,10 @@ static int open_switch(struct daemon *d)
 	const struct daemon_settings *s = d->settings;
 	const struct vswitch_config config = {
 		.max_learned = s->learned, .ageing = s->ageing, .join_uplinks = s->join_uplinks};
-	const struct workers_config workers = {
-		.count = s->workers, .cpus = s->ncpus ? s->cpus : NULL, .confine = confine, .confine_arg = d};
+	const struct workers_config workers = {.count = s->workers,
+		.cpus = s->ncpus ? s->cpus : NULL,
+		.confine = confine,
+		.confine_arg = d};
 	int err = vswitch_new(&d->sw, &config);
 
 	if (!err)
@@ -63,7 +67,8 @@ int daemon_open(struct daemon *d, const struct daemon_settings *settings, struct
 	const char *what = "the local hypervisor";
 	int err;
 
-	*d = (struct daemon){.settings = settings, .opener = opener, .control_fd = -1, .started = time(NULL)};
+	*d = (struct daemon){
+		.settings = settings, .opener = opener, .control_fd = -1, .started = time(NULL)};
 	err = hv_new(&d->hv, HOST_MEMORY, quiesce, d);
 	if (!err)
 		err = hv_platform_new(&d->platform, d->hv, 0);
@@ -123,11 +128,13 @@ static bool refused(struct fault *fault, const char *name, int err)
 {
 	switch (err) {
 	case -EEXIST:
-		return fault_set(fault, "", "%s: another port has one of its addresses in this VLAN", name);
+		return fault_set(
+			fault, "", "%s: another port has one of its addresses in this VLAN", name);
 	case -ENOSPC:
 		return fault_set(fault, "", "%s: the switch is full", name);
 	case -EINVAL:
-		return fault_set(fault, "", "%s: the switch does not take this configuration", name);
+		return fault_set(
+			fault, "", "%s: the switch does not take this configuration", name);
 	default:
 		return fault_set(fault, "", "%s: %s", name, strerror(-err));
 	}
@@ -145,8 +152,8 @@ bool daemon_vif_add(struct daemon *d, const struct vif_settings *settings, struc
 	socket_name(config, name);
 	err = opener_listen(d->opener, name, SOCK_SEQPACKET, config->owner, 0600);
 	if (err < 0)
-		return fault_set(fault, "", "%s: %s/%s for user %u: %s", config->name, d->settings->run, name, config->owner,
-			strerror(-err));
+		return fault_set(fault, "", "%s: %s/%s for user %u: %s", config->name,
+			d->settings->run, name, config->owner, strerror(-err));
 	err = vif_add(d->host, config, err, &vif);
 	if (err) {
 		(void)opener_unlink(d->opener, name);
@@ -168,7 +175,8 @@ bool daemon_vif_del(struct daemon *d, struct vif *vif, struct fault *fault)
 	return err && err != -ENOENT ? fault_set(fault, "", "%s: %s", name, strerror(-err)) : true;
 }
 
-bool daemon_vif_set(struct daemon *d, struct vif *vif, const struct vif_settings *settings, struct fault *fault)
+bool daemon_vif_set(
+	struct daemon *d, struct vif *vif, const struct vif_settings *settings, struct fault *fault)
 {
 	const struct vif_config *config = &settings->config;
 	uid_t owner = vif_config(vif)->owner;
@@ -179,7 +187,8 @@ bool daemon_vif_set(struct daemon *d, struct vif *vif, const struct vif_settings
 	if (config->owner != owner) {
 		err = opener_chown(d->opener, name, config->owner);
 		if (err)
-			return fault_set(fault, "", "%s: owner %u: %s", config->name, config->owner, strerror(-err));
+			return fault_set(fault, "", "%s: owner %u: %s", config->name, config->owner,
+				strerror(-err));
 	}
 	err = vif_set(d->host, vif, config);
 	if (!err)
@@ -267,7 +276,8 @@ bool daemon_port_add(struct daemon *d, const struct port_settings *settings, str
 		return false;
 	err = open_port(d, settings, &port);
 	if (err)
-		return fault_set(fault, "", "%s: %s: %s", name, settings->spec, open_cause(settings, err));
+		return fault_set(
+			fault, "", "%s: %s: %s", name, settings->spec, open_cause(settings, err));
 	err = host_port_add(d->host, &settings->config, port, NULL);
 	if (err)
 		return refused(fault, name, err);

@@ -35,5 +35,6 @@ void daemon_close(struct daemon *d);
 bool daemon_vif_add(struct daemon *d, const struct vif_settings *settings, struct fault *fault);
 bool daemon_vif_del(struct daemon *d, struct vif *vif, struct fault *fault);
 /* `settings` is the whole of the new configuration, made from the old one. */
-bool daemon_vif_set(struct daemon *d, struct vif *vif, const struct vif_settings *settings, struct fault *fault);
+bool daemon_vif_set(struct daemon *d, struct vif *vif, const struct vif_settings *settings,
+	struct fault *fault);
 bool daemon_port_add(struct daemon *d, const struct port_settings *settings, struct fault *fault);

@@ -25,7 +25,16 @@ enum {
 	FDS_WANTED = 65536,  /* a connected vif takes about eight, one queue more three */
 };
 
-enum loop_source { ON_SERVER, ON_WORKERS, ON_PLATFORM, ON_AGEING, ON_TERM, ON_INT, ON_HUP, LOOP_SOURCES };
+enum loop_source {
+	ON_SERVER,
+	ON_WORKERS,
+	ON_PLATFORM,
+	ON_AGEING,
+	ON_TERM,
+	ON_INT,
+	ON_HUP,
+	LOOP_SOURCES
+};
 
 static void usage(FILE *to)
 {
@@ -60,18 +69,18 @@ static void raise_fd_limit(void)
 {
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit))
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= FDS_WANTED)
 		return;
 	if (limit.rlim_max < FDS_WANTED) {
 		const struct rlimit more = {FDS_WANTED, FDS_WANTED};
 
 		if (!setrlimit(RLIMIT_NOFILE, &more))
 			return;
+		log_info("at most %llu open files: room for about %llu vifs",
+			(unsigned long long)limit.rlim_max, (unsigned long long)limit.rlim_max / 8);
 	}
 	limit.rlim_cur = MIN(limit.rlim_max, (rlim_t)FDS_WANTED);
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
-	log_info("at most %llu open files: room for about %llu vifs", (unsigned long long)limit.rlim_cur,
-		(unsigned long long)limit.rlim_cur / 8);
 }
 
 static bool add_configured(struct daemon *d, const struct config *config)
@@ -105,6 +114,7 @@ static void on_server(evutil_socket_t fd, short what, void *arg)
 {
 	const struct loop *loop = arg;
 
+	(void)fd, (void)what;
 	hv_server_process(loop->d->server);
 }
 
@@ -112,6 +122,7 @@ static void on_workers(evutil_socket_t fd, short what, void *arg)
 {
 	const struct loop *loop = arg;
 
+	(void)fd, (void)what;
 	workers_process(loop->d->workers);
 }
 
@@ -119,6 +130,7 @@ static void on_platform(evutil_socket_t fd, short what, void *arg)
 {
 	const struct loop *loop = arg;
 
+	(void)fd, (void)what;
 	(void)loop->d->platform->ops->process(loop->d->platform);
 }
 
@@ -126,6 +138,7 @@ static void on_ageing(evutil_socket_t fd, short what, void *arg)
 {
 	const struct loop *loop = arg;
 
+	(void)fd, (void)what;
 	(void)vswitch_age(loop->d->sw, clock_ns());
 }
 
@@ -133,6 +146,7 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 {
 	const struct loop *loop = arg;
 
+	(void)what;
 	log_info("signal %d: ending", (int)number);
 	(void)event_base_loopbreak(loop->base);
 }
@@ -147,7 +161,8 @@ static bool loop_open(struct loop *loop, struct daemon *d)
 	} sources[LOOP_SOURCES] = {
 		[ON_SERVER] = {hv_server_fd(d->server), EV_READ | EV_PERSIST, on_server},
 		[ON_WORKERS] = {workers_fd(d->workers), EV_READ | EV_PERSIST, on_workers},
-		[ON_PLATFORM] = {d->platform->ops->fd(d->platform), EV_READ | EV_PERSIST, on_platform},
+		[ON_PLATFORM] = {d->platform->ops->fd(d->platform), EV_READ | EV_PERSIST,
+			on_platform},
 		[ON_AGEING] = {-1, EV_PERSIST, on_ageing},
 		[ON_TERM] = {SIGTERM, EV_SIGNAL | EV_PERSIST, on_signal},
 		[ON_INT] = {SIGINT, EV_SIGNAL | EV_PERSIST, on_signal},
@@ -160,7 +175,8 @@ static bool loop_open(struct loop *loop, struct daemon *d)
 	for (unsigned i = 0; i < LOOP_SOURCES; i++) {
 		if (sources[i].fd < 0 && i != ON_AGEING)
 			continue;
-		loop->events[i] = event_new(loop->base, sources[i].fd, sources[i].what, sources[i].fn, loop);
+		loop->events[i] =
+			event_new(loop->base, sources[i].fd, sources[i].what, sources[i].fn, loop);
 		if (!loop->events[i] || event_add(loop->events[i], i == ON_AGEING ? &ageing : NULL))
 			return false;
 	}
@@ -194,7 +210,8 @@ static int serve(const struct config *config, struct opener *opener)
 	if (ok) {
 		err = sandbox_control(config->daemon.sandbox);
 		if (err)
-			log_error("seccomp: %s; [shuntd] sandbox = no does without", strerror(-err));
+			log_error(
+				"seccomp: %s; [shuntd] sandbox = no does without", strerror(-err));
 		ok = !err;
 	}
 	if (ok) {
@@ -212,7 +229,8 @@ static int serve(const struct config *config, struct opener *opener)
 
 static int run(const struct config *config)
 {
-	const struct opener_config opening = {config->daemon.run, config->daemon.captures, PID_FILE};
+	const struct opener_config opening = {
+		config->daemon.run, config->daemon.captures, PID_FILE};
 	struct opener *opener = NULL;
 	const char *what;
 	int code = EXIT_REFUSED;
@@ -234,7 +252,8 @@ static int run(const struct config *config)
 	err = sandbox_drop(config->daemon.user);
 	if (err)
 		log_error("cannot become user %s without capabilities: %s",
-			config->daemon.user[0] ? config->daemon.user : "(the same)", strerror(-err));
+			config->daemon.user[0] ? config->daemon.user : "(the same)",
+			strerror(-err));
 	else
 		code = serve(config, opener);
 	opener_stop(opener);
@@ -244,6 +263,7 @@ static int run(const struct config *config)
 
 int main(int argc, char **argv)
 {
+	static char program[] = "shuntd";
 	const char *path = NULL;
 	struct config config;
 	unsigned verbose = 0;
@@ -274,14 +294,15 @@ int main(int argc, char **argv)
 		}
 	}
 	if (!path || optind < argc) {
-		(void)fprintf(stderr, "shuntd: %s\n", path ? "there is an argument too many" : "-c FILE is missing");
+		(void)fprintf(stderr, "shuntd: %s\n",
+			path ? "there is an argument too many" : "-c FILE is missing");
 		return EXIT_BAD;
 	}
-	log_to(log_stderr, (void *)(uintptr_t) "shuntd", LOG_INFO);
+	log_to(log_stderr, program, LOG_INFO);
 	code = read_config(&config, path);
 	if (code)
 		return code;
-	log_to(log_stderr, (void *)(uintptr_t) "shuntd", MIN(config.daemon.log + verbose, (unsigned)LOG_DEBUG));
+	log_to(log_stderr, program, MIN(config.daemon.log + verbose, (unsigned)LOG_DEBUG));
 	if (!test)
 		code = run(&config);
 	config_free(&config);

@@ -28,7 +28,15 @@ enum {
 	OPENER_BACKLOG = 16,
 };
 
-enum opener_op { OPEN_LISTEN, OPEN_UNLINK, OPEN_CHOWN, OPEN_TAP, OPEN_PACKET, OPEN_CAPTURE, OPENER_OPS };
+enum opener_op {
+	OPEN_LISTEN,
+	OPEN_UNLINK,
+	OPEN_CHOWN,
+	OPEN_TAP,
+	OPEN_PACKET,
+	OPEN_CAPTURE,
+	OPENER_OPS
+};
 
 struct opener_request {
 	uint32_t op;
@@ -76,19 +84,21 @@ static bool socket_name_ok(const char *name)
 /* The one validator of requests. */
 static bool request_ok(const struct opener_request *request, ssize_t size)
 {
-	if (size != (ssize_t)sizeof(*request) || !terminated(request->name, sizeof(request->name)) ||
+	if (size != (ssize_t)sizeof(*request) ||
+		!terminated(request->name, sizeof(request->name)) ||
 		!terminated(request->netns, sizeof(request->netns)) || request->op >= OPENER_OPS)
 		return false;
 	switch ((enum opener_op)request->op) {
 	case OPEN_LISTEN:
 		return socket_name_ok(request->name) &&
-		       (request->number == SOCK_SEQPACKET || request->number == SOCK_STREAM) && !(request->mode & ~0660u);
+		       (request->number == SOCK_SEQPACKET || request->number == SOCK_STREAM) &&
+		       !(request->mode & ~0660u);
 	case OPEN_UNLINK:
 	case OPEN_CHOWN:
 		return socket_name_ok(request->name);
 	case OPEN_TAP:
-		return request->number >= 1 && request->number <= OPENER_QUEUES && strlen(request->name) < TAP_NAME &&
-		       !strchr(request->name, '/');
+		return request->number >= 1 && request->number <= OPENER_QUEUES &&
+		       strlen(request->name) < TAP_NAME && !strchr(request->name, '/');
 	case OPEN_PACKET:
 		return strlen(request->name) < TAP_NAME && !strchr(request->name, '/');
 	case OPEN_CAPTURE:
@@ -152,7 +162,8 @@ static int do_listen(struct opening *o, const struct opener_request *request)
 		return err;
 	}
 	memcpy(o->sockets[o->nsockets++], request->name, strlen(request->name) + 1);
-	if ((request->uid != geteuid() && fchownat(AT_FDCWD, request->name, request->uid, (gid_t)-1, 0)) ||
+	if ((request->uid != geteuid() &&
+		    fchownat(AT_FDCWD, request->name, request->uid, (gid_t)-1, 0)) ||
 		chmod(request->name, request->mode) || listen(fd, OPENER_BACKLOG)) {
 		err = -errno;
 		(void)do_unlink(o, request->name);
@@ -162,26 +173,33 @@ static int do_listen(struct opening *o, const struct opener_request *request)
 	return fd;
 }
 
-/* Enter a network namespace. -EINVAL: the file is none. */
+/* Enter a network namespace. -EINVAL: the file is none; then it was not even opened. */
 static int netns_enter(const char *path)
 {
+	char link[32];
 	struct statfs fs;
 	int err = 0;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int name = open(path, O_PATH | O_CLOEXEC);
+	int fd;
 
-	if (fd < 0)
+	if (name < 0)
 		return -errno;
-	if (fstatfs(fd, &fs))
+	if (fstatfs(name, &fs) || fs.f_type != NSFS_MAGIC) {
+		(void)close(name);
+		return -EINVAL;
+	}
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", name);
+	fd = open(link, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || setns(fd, CLONE_NEWNET))
 		err = -errno;
-	else if (fs.f_type != NSFS_MAGIC)
-		err = -EINVAL;
-	else if (setns(fd, CLONE_NEWNET))
-		err = -errno;
-	(void)close(fd);
+	if (fd >= 0)
+		(void)close(fd);
+	(void)close(name);
 	return err;
 }
 
-static int do_device(struct opening *o, const struct opener_request *request, int *fds, struct opener_reply *reply)
+static int do_device(struct opening *o, const struct opener_request *request, int *fds,
+	struct opener_reply *reply)
 {
 	int err = request->netns[0] ? netns_enter(request->netns) : 0;
 
@@ -216,7 +234,8 @@ static int do_capture(struct opening *o, const struct opener_request *request)
 	return fd < 0 ? -errno : (int)fd;
 }
 
-static int do_request(struct opening *o, const struct opener_request *request, int *fds, struct opener_reply *reply)
+static int do_request(struct opening *o, const struct opener_request *request, int *fds,
+	struct opener_reply *reply)
 {
 	int fd;
 
@@ -242,9 +261,9 @@ static int do_request(struct opening *o, const struct opener_request *request, i
 	return 0;
 }
 
-static bool send_reply(int sock, const struct opener_reply *reply, const int *fds)
+static bool send_reply(int sock, struct opener_reply *reply, const int *fds)
 {
-	struct iovec iov = {(void *)(uintptr_t)reply, sizeof(*reply)};
+	struct iovec iov = {reply, sizeof(*reply)};
 	union {
 		struct cmsghdr head;
 		char space[CMSG_SPACE(sizeof(int) * OPENER_QUEUES)];
@@ -269,14 +288,15 @@ static void opener_run(int sock, struct opening *o)
 	for (;;) {
 		struct opener_request request;
 		struct opener_reply reply = {0};
-		int fds[OPENER_QUEUES];
+		int fds[OPENER_QUEUES] = {0};
 		ssize_t size = recv(sock, &request, sizeof(request), MSG_TRUNC);
 
 		if (size < 0 && errno == EINTR)
 			continue;
 		if (size <= 0)
 			return;
-		reply.status = request_ok(&request, size) ? do_request(o, &request, fds, &reply) : -EINVAL;
+		reply.status =
+			request_ok(&request, size) ? do_request(o, &request, fds, &reply) : -EINVAL;
 		if (reply.status)
 			reply.nfds = 0;
 		if (!send_reply(sock, &reply, fds))
@@ -315,7 +335,8 @@ int opener_start(struct opener **out, const struct opener_config *config)
 		goto done;
 	o.captures = open(captures, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	o.own_netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	if (o.captures < 0 || o.own_netns < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
+	if (o.captures < 0 || o.own_netns < 0 ||
+		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
 		err = -errno;
 		goto done;
 	}
@@ -359,16 +380,18 @@ void opener_stop(struct opener *opener)
 }
 
 /* Returns the number of descriptors, at most `max`. */
-static int call(struct opener *opener, const struct opener_request *request, struct opener_reply *reply, int *fds,
-	unsigned max)
+static int call(struct opener *opener, const struct opener_request *request,
+	struct opener_reply *reply, int *fds, unsigned max)
 {
 	struct iovec iov = {reply, sizeof(*reply)};
 	union {
 		struct cmsghdr head;
 		char space[CMSG_SPACE(sizeof(int) * OPENER_QUEUES)];
 	} control;
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	struct msghdr msg = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control)};
 	ssize_t got;
 
 	if (send(opener->fd, request, sizeof(*request), MSG_NOSIGNAL) != (ssize_t)sizeof(*request))
@@ -388,8 +411,8 @@ static int call(struct opener *opener, const struct opener_request *request, str
 }
 
 /* False: a text does not fit. */
-static bool request_make(
-	struct opener_request *request, enum opener_op op, uint32_t number, const char *name, const char *netns)
+static bool request_make(struct opener_request *request, enum opener_op op, uint32_t number,
+	const char *name, const char *netns)
 {
 	size_t len = strlen(name);
 	size_t netns_len = strlen(netns);
@@ -408,7 +431,7 @@ static bool request_make(
 static int call_fd(struct opener *opener, const struct opener_request *request)
 {
 	struct opener_reply reply;
-	int fd;
+	int fd = -1;
 	int n = call(opener, request, &reply, &fd, 1);
 
 	return n < 0 ? n : n == 1 ? fd : -EPROTO;
@@ -435,6 +458,12 @@ int opener_unlink(struct opener *opener, const char *name)
 	return call(opener, &request, &reply, NULL, 0);
 }
 
+bool opener_alive(struct opener *opener)
+{
+	/* A request that it refuses. */
+	return opener_unlink(opener, "") == -EINVAL;
+}
+
 int opener_chown(struct opener *opener, const char *name, uid_t uid)
 {
 	struct opener_request request;
@@ -446,14 +475,15 @@ int opener_chown(struct opener *opener, const char *name, uid_t uid)
 	return call(opener, &request, &reply, NULL, 0);
 }
 
-int opener_tap(struct opener *opener, const char *netns, const char *ifname, unsigned queues, int *fds,
-	char actual_name[TAP_NAME])
+int opener_tap(struct opener *opener, const char *netns, const char *ifname, unsigned queues,
+	int *fds, char actual_name[TAP_NAME])
 {
 	struct opener_request request;
 	struct opener_reply reply;
 	int n;
 
-	if (queues == 0 || queues > OPENER_QUEUES || !request_make(&request, OPEN_TAP, queues, ifname, netns))
+	if (queues == 0 || queues > OPENER_QUEUES ||
+		!request_make(&request, OPEN_TAP, queues, ifname, netns))
 		return -EINVAL;
 	n = call(opener, &request, &reply, fds, queues);
 	if (n < 0)
@@ -468,12 +498,14 @@ int opener_packet(struct opener *opener, const char *netns, const char *ifname)
 {
 	struct opener_request request;
 
-	return request_make(&request, OPEN_PACKET, 0, ifname, netns) ? call_fd(opener, &request) : -EINVAL;
+	return request_make(&request, OPEN_PACKET, 0, ifname, netns) ? call_fd(opener, &request)
+								     : -EINVAL;
 }
 
 int opener_capture(struct opener *opener, const char *path, bool write)
 {
 	struct opener_request request;
 
-	return request_make(&request, OPEN_CAPTURE, write, path, "") ? call_fd(opener, &request) : -EINVAL;
+	return request_make(&request, OPEN_CAPTURE, write, path, "") ? call_fd(opener, &request)
+								     : -EINVAL;
 }

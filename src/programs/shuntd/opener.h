@@ -31,6 +31,8 @@ int opener_start(struct opener **out, const struct opener_config *config);
 /* It removes what it made and ends; waits for that. NULL is allowed. */
 void opener_stop(struct opener *opener);
 
+bool opener_alive(struct opener *opener);
+
 /*
  * Requests, from the control thread; each waits for the answer. The errors of the system calls; -EINVAL: the opener does
  * not do such things (a path outside its directory, a name that is none); -EPIPE: it is gone.
@@ -43,8 +45,8 @@ int opener_unlink(struct opener *opener, const char *name);
 int opener_chown(struct opener *opener, const char *name, uid_t uid);
 
 /* As tap_open_fds, at most OPENER_QUEUES, and af_packet_open_fd. `netns`: a path, "": where the opener is. */
-int opener_tap(struct opener *opener, const char *netns, const char *ifname, unsigned queues, int *fds,
-	char actual_name[TAP_NAME]);
+int opener_tap(struct opener *opener, const char *netns, const char *ifname, unsigned queues,
+	int *fds, char actual_name[TAP_NAME]);
 int opener_packet(struct opener *opener, const char *netns, const char *ifname);
 
 /* A capture file, relative to the capture directory or in it. Returns the descriptor. */

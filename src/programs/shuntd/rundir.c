@@ -13,7 +13,8 @@
 #include "base/clock.h"
 
 enum {
-	CLAIM_TRIES = 25, /* of 20 ms: a shuntd that was killed leaves an opener that is cleaning up */
+	CLAIM_TRIES =
+		25, /* of 20 ms: a shuntd that was killed leaves an opener that is cleaning up */
 };
 
 /* The locked file is still the one with the name: its last holder removes it. */
@@ -22,7 +23,8 @@ static int still_there(int dir, int fd)
 	struct stat mine;
 	struct stat named;
 
-	return !fstat(fd, &mine) && !fstatat(dir, PID_FILE, &named, AT_SYMLINK_NOFOLLOW) && mine.st_ino == named.st_ino;
+	return !fstat(fd, &mine) && !fstatat(dir, PID_FILE, &named, AT_SYMLINK_NOFOLLOW) &&
+	       mine.st_ino == named.st_ino;
 }
 
 static int claim(int dir)

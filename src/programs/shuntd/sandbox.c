@@ -14,22 +14,26 @@
 #include <unistd.h>
 
 /* Both kinds of threads: memory (pools grow and shrink), locks, clocks, descriptors that are open already. */
-static const int common_calls[] = {SCMP_SYS(brk), SCMP_SYS(clock_gettime), SCMP_SYS(clock_nanosleep), SCMP_SYS(close),
-	SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_pwait2), SCMP_SYS(epoll_wait), SCMP_SYS(exit),
-	SCMP_SYS(exit_group), SCMP_SYS(fallocate), SCMP_SYS(fchmod), SCMP_SYS(fcntl), SCMP_SYS(fstat), SCMP_SYS(ftruncate),
-	SCMP_SYS(futex), SCMP_SYS(getpid), SCMP_SYS(getrandom), SCMP_SYS(gettid), SCMP_SYS(gettimeofday), SCMP_SYS(lseek),
-	SCMP_SYS(madvise), SCMP_SYS(memfd_create), SCMP_SYS(mremap), SCMP_SYS(munmap), SCMP_SYS(nanosleep),
-	SCMP_SYS(newfstatat), SCMP_SYS(read), SCMP_SYS(readv), SCMP_SYS(recvfrom), SCMP_SYS(recvmmsg), SCMP_SYS(recvmsg),
-	SCMP_SYS(restart_syscall), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),
-	SCMP_SYS(sched_yield), SCMP_SYS(sendmmsg), SCMP_SYS(sendmsg), SCMP_SYS(sendto), SCMP_SYS(tgkill), SCMP_SYS(write),
-	SCMP_SYS(writev)};
+static const int common_calls[] = {SCMP_SYS(brk), SCMP_SYS(clock_gettime),
+	SCMP_SYS(clock_nanosleep), SCMP_SYS(close), SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_pwait),
+	SCMP_SYS(epoll_pwait2), SCMP_SYS(epoll_wait), SCMP_SYS(exit), SCMP_SYS(exit_group),
+	SCMP_SYS(fallocate), SCMP_SYS(fchmod), SCMP_SYS(fcntl), SCMP_SYS(fstat),
+	SCMP_SYS(ftruncate), SCMP_SYS(futex), SCMP_SYS(getpid), SCMP_SYS(getrandom),
+	SCMP_SYS(gettid), SCMP_SYS(gettimeofday), SCMP_SYS(lseek), SCMP_SYS(madvise),
+	SCMP_SYS(memfd_create), SCMP_SYS(mremap), SCMP_SYS(munmap), SCMP_SYS(nanosleep),
+	SCMP_SYS(newfstatat), SCMP_SYS(read), SCMP_SYS(readv), SCMP_SYS(recvfrom),
+	SCMP_SYS(recvmmsg), SCMP_SYS(recvmsg), SCMP_SYS(restart_syscall), SCMP_SYS(rt_sigaction),
+	SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn), SCMP_SYS(sched_getaffinity),
+	SCMP_SYS(sched_yield), SCMP_SYS(sendmmsg), SCMP_SYS(sendmsg), SCMP_SYS(sendto),
+	SCMP_SYS(tgkill), SCMP_SYS(write), SCMP_SYS(writev)};
 
 /* The control thread: guests come and go, their regions and event channels; requests; ports from open descriptors. */
-static const int control_calls[] = {SCMP_SYS(accept4), SCMP_SYS(dup), SCMP_SYS(epoll_create1), SCMP_SYS(eventfd2),
-	SCMP_SYS(fstatfs), SCMP_SYS(getegid), SCMP_SYS(geteuid), SCMP_SYS(getgid), SCMP_SYS(getpeername),
-	SCMP_SYS(getrusage), SCMP_SYS(getsockname), SCMP_SYS(getsockopt), SCMP_SYS(getuid), SCMP_SYS(ioctl),
-	SCMP_SYS(poll), SCMP_SYS(sched_getaffinity), SCMP_SYS(setsockopt), SCMP_SYS(shutdown), SCMP_SYS(signalfd4),
-	SCMP_SYS(socketpair), SCMP_SYS(sysinfo), SCMP_SYS(timerfd_create), SCMP_SYS(timerfd_settime), SCMP_SYS(uname),
+static const int control_calls[] = {SCMP_SYS(accept4), SCMP_SYS(dup), SCMP_SYS(epoll_create1),
+	SCMP_SYS(eventfd2), SCMP_SYS(fstatfs), SCMP_SYS(getegid), SCMP_SYS(geteuid),
+	SCMP_SYS(getgid), SCMP_SYS(getpeername), SCMP_SYS(getrusage), SCMP_SYS(getsockname),
+	SCMP_SYS(getsockopt), SCMP_SYS(getuid), SCMP_SYS(ioctl), SCMP_SYS(poll),
+	SCMP_SYS(setsockopt), SCMP_SYS(shutdown), SCMP_SYS(signalfd4), SCMP_SYS(socketpair),
+	SCMP_SYS(sysinfo), SCMP_SYS(timerfd_create), SCMP_SYS(timerfd_settime), SCMP_SYS(uname),
 	SCMP_SYS(wait4)};
 
 static int capabilities_set(uint64_t keep)
@@ -49,8 +53,8 @@ static int capabilities_set(uint64_t keep)
 
 int opener_confine(void)
 {
-	const uint64_t keep = 1ull << CAP_NET_ADMIN | 1ull << CAP_NET_RAW | 1ull << CAP_SYS_ADMIN | 1ull << CAP_CHOWN |
-			      1ull << CAP_FOWNER | 1ull << CAP_DAC_OVERRIDE;
+	const uint64_t keep = 1ull << CAP_NET_ADMIN | 1ull << CAP_NET_RAW | 1ull << CAP_SYS_ADMIN |
+			      1ull << CAP_CHOWN | 1ull << CAP_FOWNER | 1ull << CAP_DAC_OVERRIDE;
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return -errno;
@@ -89,12 +93,12 @@ static int allow(scmp_filter_ctx filter, const int *calls, size_t n)
 /* Memory is never made executable; files are opened for reading only; of sockets only AF_UNIX ones are made. */
 static int allow_conditional(scmp_filter_ctx filter, bool control)
 {
-	int err = seccomp_rule_add_exact(
-		filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	int err = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
+		SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 
 	if (!err)
-		err = seccomp_rule_add_exact(
-			filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+		err = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
+			SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 	if (err || !control)
 		return err;
 	err = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,

@@ -34,8 +34,8 @@ bool fault_set(struct fault *fault, const char *field, const char *format, ...)
 	return false;
 }
 
-static bool set(const struct setting *table, unsigned n, void *settings, uint64_t *given, const char *key,
-	const char *value, struct fault *fault)
+static bool set(const struct setting *table, unsigned n, void *settings, uint64_t *given,
+	const char *key, const char *value, struct fault *fault)
 {
 	for (unsigned i = 0; i < n; i++) {
 		if (strcmp(table[i].name, key) != 0)
@@ -44,7 +44,8 @@ static bool set(const struct setting *table, unsigned n, void *settings, uint64_
 			return fault_set(fault, key, "%s is given twice", key);
 		*given |= 1ull << i;
 		if (!table[i].parse(value, settings))
-			return fault_set(fault, key, "%s = %.80s: must be %s", key, value, table[i].form);
+			return fault_set(
+				fault, key, "%s = %.80s: must be %s", key, value, table[i].form);
 		return true;
 	}
 	return fault_set(fault, key, "%.40s: there is no such key", key);
@@ -245,8 +246,11 @@ static const struct setting daemon_table[] = {
 
 void daemon_settings_init(struct daemon_settings *s)
 {
-	*s = (struct daemon_settings){
-		.run = "/run/shunt", .ageing = 300, .learned = 16384, .log = LOG_INFO, .sandbox = SANDBOX_YES};
+	*s = (struct daemon_settings){.run = "/run/shunt",
+		.ageing = 300,
+		.learned = 16384,
+		.log = LOG_INFO,
+		.sandbox = SANDBOX_YES};
 }
 
 bool daemon_set(struct daemon_settings *s, const char *key, const char *value, struct fault *fault)
@@ -263,7 +267,8 @@ bool daemon_settings_finish(struct daemon_settings *s, struct fault *fault)
 	if (!s->workers)
 		s->workers = s->ncpus ? s->ncpus : 1;
 	if (s->ncpus && s->ncpus != s->workers)
-		return fault_set(fault, "cpus", "cpus names %u CPUs for %u workers", s->ncpus, s->workers);
+		return fault_set(
+			fault, "cpus", "cpus names %u CPUs for %u workers", s->ncpus, s->workers);
 	return true;
 }
 
@@ -337,7 +342,8 @@ static bool vif_memory(const char *value, void *arg)
 {
 	struct vif_settings *s = arg;
 
-	return value_size(value, &s->config.memory) && s->config.memory >= 1 << 20 && s->config.memory <= 1ull << 40;
+	return value_size(value, &s->config.memory) && s->config.memory >= 1 << 20 &&
+	       s->config.memory <= 1ull << 40;
 }
 
 static bool vif_flood(const char *value, void *arg)
@@ -374,14 +380,17 @@ static const struct setting vif_table[] = {
 	{"flood", FORM_FLOOD, vif_flood},
 	{"unknown-unicast", "yes or no", vif_unknown},
 };
-static_assert(VSWITCH_MACS == 16 && VSWITCH_IPS == 32 && NETIF_MAX_QUEUES == 8 && WORKER_PORT_QUEUES == 8 && VSWITCH_VLAN_MAX == 4094 &&
-	      WORKERS_MAX == 64, "numbers in the tables' text");
+static_assert(VSWITCH_MACS == 16 && VSWITCH_IPS == 32 && NETIF_MAX_QUEUES == 8 &&
+		      WORKER_PORT_QUEUES == 8 && VSWITCH_VLAN_MAX == 4094 && WORKERS_MAX == 64,
+	"numbers in the tables' text");
 
 /* The files that shuntd itself has in the run directory are named like sockets of vifs. */
 static bool name_check(const char *name, size_t max, struct fault *fault)
 {
 	if (!value_name(name, max))
-		return fault_set(fault, "name", "%.40s: a name has at most %zu letters, digits, '-', '_' and '.'", name, max);
+		return fault_set(fault, "name",
+			"%.40s: a name has at most %zu letters, digits, '-', '_' and '.'", name,
+			max);
 	if (!strcmp(name, "control") || !strcmp(name, "store"))
 		return fault_set(fault, "name", "%s: shuntd uses this name itself", name);
 	return true;
@@ -399,7 +408,8 @@ bool vif_settings_init(struct vif_settings *s, const char *name, struct fault *f
 	return true;
 }
 
-bool vif_settings_set(struct vif_settings *s, const char *key, const char *value, struct fault *fault)
+bool vif_settings_set(
+	struct vif_settings *s, const char *key, const char *value, struct fault *fault)
 {
 	return set(vif_table, ARRAY_SIZE(vif_table), s, &s->given, key, value, fault);
 }
@@ -413,8 +423,10 @@ static bool uuid_make(char uuid[37])
 		return false;
 	b[6] = (uint8_t)(0x40 | (b[6] & 0x0f));
 	b[8] = (uint8_t)(0x80 | (b[8] & 0x3f));
-	(void)snprintf(uuid, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2],
-		b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+	(void)snprintf(uuid, 37,
+		"%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
+		b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
+		b[15]);
 	return true;
 }
 
@@ -477,7 +489,8 @@ static bool port_netns(const char *value, void *arg)
 
 	if (value[0] == '/')
 		return keep(value, s->netns, sizeof(s->netns));
-	return value_name(value, 100) && snprintf(s->netns, sizeof(s->netns), "/run/netns/%s", value) > 0;
+	return value_name(value, 100) &&
+	       snprintf(s->netns, sizeof(s->netns), "/run/netns/%s", value) > 0;
 }
 
 static bool port_queues(const char *value, void *arg)
@@ -525,7 +538,8 @@ static bool port_native(const char *value, void *arg)
 	struct port_settings *s = arg;
 
 	s->config.sw.native = VSWITCH_NO_NATIVE;
-	return !strcmp(value, "none") || parse_u16(value, 0, VSWITCH_VLAN_MAX, &s->config.sw.native);
+	return !strcmp(value, "none") ||
+	       parse_u16(value, 0, VSWITCH_VLAN_MAX, &s->config.sw.native);
 }
 
 static bool port_macs(const char *value, void *arg)
@@ -593,7 +607,8 @@ bool port_settings_init(struct port_settings *s, const char *name, struct fault 
 	return true;
 }
 
-bool port_settings_set(struct port_settings *s, const char *key, const char *value, struct fault *fault)
+bool port_settings_set(
+	struct port_settings *s, const char *key, const char *value, struct fault *fault)
 {
 	return set(port_table, ARRAY_SIZE(port_table), s, &s->given, key, value, fault);
 }
@@ -615,11 +630,14 @@ bool port_settings_finish(struct port_settings *s, struct fault *fault)
 	if (!s->spec[0])
 		return fault_set(fault, "spec", "spec is missing: what the port is, as tap:up0");
 	if (s->netns[0] && s->kind != PORT_TAP && s->kind != PORT_PACKET)
-		return fault_set(fault, "netns", "netns: only tap and packet ports are in a network namespace");
+		return fault_set(fault, "netns",
+			"netns: only tap and packet ports are in a network namespace");
 	if (s->queues > 1 && s->kind != PORT_TAP)
 		return fault_set(fault, "queues", "queues: only tap ports have several");
-	if ((s->kind == PORT_TAP || s->kind == PORT_PACKET) && strlen(port_settings_rest(s)) >= TAP_NAME)
-		return fault_set(fault, "spec", "spec = %s: a device's name has at most 15 characters", s->spec);
+	if ((s->kind == PORT_TAP || s->kind == PORT_PACKET) &&
+		strlen(port_settings_rest(s)) >= TAP_NAME)
+		return fault_set(fault, "spec",
+			"spec = %s: a device's name has at most 15 characters", s->spec);
 	if (port_given(s, "vlan") && port_given(s, "trunk"))
 		return fault_set(fault, "trunk", "vlan and trunk exclude each other");
 	if (port_given(s, "native") && !port_given(s, "trunk"))
@@ -627,9 +645,10 @@ bool port_settings_finish(struct port_settings *s, struct fault *fault)
 	if (s->config.guest && sw->vlan_mode == VSWITCH_VLAN_TRUNK)
 		return fault_set(fault, "trunk", "trunk is for uplinks");
 	if (s->config.guest && !sw->nmacs)
-		return fault_set(fault, "macs", "macs is missing: a guest's addresses are configured");
+		return fault_set(
+			fault, "macs", "macs is missing: a guest's addresses are configured");
 	if (!s->config.guest && (sw->nmacs || sw->nips))
-		return fault_set(fault, sw->nmacs ? "macs" : "ips", "%s: an uplink's addresses are learned",
-			sw->nmacs ? "macs" : "ips");
+		return fault_set(fault, sw->nmacs ? "macs" : "ips",
+			"%s: an uplink's addresses are learned", sw->nmacs ? "macs" : "ips");
 	return true;
 }

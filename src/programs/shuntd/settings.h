@@ -15,7 +15,7 @@
 enum {
 	PORT_NAME_MAX = 31,
 	RUN_PATH_MAX = 70, /* DIR/NAME.sock fits sun_path */
-	SPEC_MAX = 63,	   /* as shunt_port_info.name */
+	SPEC_MAX = 63,     /* as shunt_port_info.name */
 	PATH_SIZE = 256,
 };
 
@@ -34,8 +34,8 @@ struct daemon_settings {
 	uint64_t given;
 	char run[RUN_PATH_MAX + 1];
 	char captures[PATH_SIZE]; /* "": the run directory */
-	char user[33];		  /* "": stays who it is */
-	unsigned workers;	  /* 0: one */
+	char user[33];            /* "": stays who it is */
+	unsigned workers;         /* 0: one */
 	unsigned ncpus;
 	int cpus[WORKERS_MAX];
 	uint32_t ageing; /* s */
@@ -72,9 +72,12 @@ bool vif_settings_init(struct vif_settings *settings, const char *name, struct f
 bool port_settings_init(struct port_settings *settings, const char *name, struct fault *fault);
 
 /* Set one key. False: unknown, given twice, or not a value for it. */
-bool daemon_set(struct daemon_settings *settings, const char *key, const char *value, struct fault *fault);
-bool vif_settings_set(struct vif_settings *settings, const char *key, const char *value, struct fault *fault);
-bool port_settings_set(struct port_settings *settings, const char *key, const char *value, struct fault *fault);
+bool daemon_set(
+	struct daemon_settings *settings, const char *key, const char *value, struct fault *fault);
+bool vif_settings_set(
+	struct vif_settings *settings, const char *key, const char *value, struct fault *fault);
+bool port_settings_set(
+	struct port_settings *settings, const char *key, const char *value, struct fault *fault);
 
 /* When all keys are set: what is missing or does not go together; then what follows from the rest (UUID, MAC). */
 bool daemon_settings_finish(struct daemon_settings *settings, struct fault *fault);

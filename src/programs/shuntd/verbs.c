@@ -8,8 +8,15 @@
 
 #include "programs/shuntd/report.h"
 
-/* False: *fault says why. *result is set when there is something to say. */
-typedef bool verb_fn(struct daemon *d, json_t *args, json_t **result, struct fault *fault);
+struct call {
+	struct daemon *d;
+	json_t *args;
+	json_t *result; /* NULL: there is nothing to say */
+	struct fault fault;
+};
+
+/* False: the fault says why. */
+typedef bool verb_fn(struct call *c);
 
 enum verb_args {
 	VERB_NO_ARGS,
@@ -55,7 +62,8 @@ static struct host_port *the_port(struct daemon *d, const json_t *args, struct f
 
 /* ---- settings ---- */
 
-typedef bool settings_set_fn(void *settings, const char *key, const char *value, struct fault *fault);
+typedef bool settings_set_fn(
+	void *settings, const char *key, const char *value, struct fault *fault);
 
 static bool vif_key(void *settings, const char *key, const char *value, struct fault *fault)
 {
@@ -73,20 +81,23 @@ static bool take_settings(json_t *args, settings_set_fn *put, void *settings, st
 	const char *key;
 	json_t *value;
 
-	json_object_foreach (args, key, value) {
+	json_object_foreach(args, key, value)
+	{
 		char number[32];
 		const char *text = json_string_value(value);
 
 		if (!strcmp(key, "name"))
 			continue;
 		if (json_is_integer(value)) {
-			(void)snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+			(void)snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT,
+				json_integer_value(value));
 			text = number;
 		} else if (json_is_boolean(value)) {
 			text = json_is_true(value) ? "yes" : "no";
 		}
 		if (!text)
-			return fault_set(fault, key, "%.40s: must be a string, an integer or a boolean", key);
+			return fault_set(fault, key,
+				"%.40s: must be a string, an integer or a boolean", key);
 		if (!put(settings, key, text, fault))
 			return false;
 	}
@@ -95,157 +106,164 @@ static bool take_settings(json_t *args, settings_set_fn *put, void *settings, st
 
 /* ---- vifs ---- */
 
-static bool vif_add_verb(struct daemon *d, json_t *args, json_t **result, struct fault *fault)
+static bool vif_add_verb(struct call *c)
 {
 	struct vif_settings settings;
 
-	if (!vif_settings_init(&settings, name_of(args), fault) || !take_settings(args, vif_key, &settings, fault) ||
-		!vif_settings_finish(&settings, fault) || !daemon_vif_add(d, &settings, fault))
+	if (!vif_settings_init(&settings, name_of(c->args), &c->fault) ||
+		!take_settings(c->args, vif_key, &settings, &c->fault) ||
+		!vif_settings_finish(&settings, &c->fault) ||
+		!daemon_vif_add(c->d, &settings, &c->fault))
 		return false;
-	*result = report_vif_made(d, vif_find(d->host, settings.config.name));
+	c->result = report_vif_made(c->d, vif_find(c->d->host, settings.config.name));
 	return true;
 }
 
-static bool vif_del_verb(struct daemon *d, json_t *args, json_t **result, struct fault *fault)
+static bool vif_del_verb(struct call *c)
 {
-	struct vif *vif = the_vif(d, args, fault);
+	struct vif *vif = the_vif(c->d, c->args, &c->fault);
 
-	return vif && daemon_vif_del(d, vif, fault);
+	return vif && daemon_vif_del(c->d, vif, &c->fault);
 }
 
-static bool vif_list_verb(struct daemon *d, json_t *args, json_t **result, struct fault *fault)
+static bool vif_list_verb(struct call *c)
 {
-	*result = json_array();
+	c->result = json_array();
 	/* The newest comes first there, and last here. */
-	for (struct vif *vif = vif_next(d->host, NULL); vif; vif = vif_next(d->host, vif))
-		(void)json_array_insert_new(*result, 0, report_vif_line(vif));
+	for (struct vif *vif = vif_next(c->d->host, NULL); vif; vif = vif_next(c->d->host, vif))
+		(void)json_array_insert_new(c->result, 0, report_vif_line(vif));
 	return true;
 }
 
-static bool vif_show_verb(struct daemon *d, json_t *args, json_t **result, struct fault *fault)
+static bool vif_show_verb(struct call *c)
 {
-	struct vif *vif = the_vif(d, args, fault);
+	struct vif *vif = the_vif(c->d, c->args, &c->fault);
 
 	if (!vif)
 		return false;
-	*result = report_vif(d, vif);
+	c->result = report_vif(c->d, vif);
 	return true;
 }
 
-static bool vif_set_verb(struct daemon *d, json_t *args, json_t **result, struct fault *fault)
+static bool vif_set_verb(struct call *c)
 {
-	struct vif *vif = the_vif(d, args, fault);
+	struct vif *vif = the_vif(c->d, c->args, &c->fault);
 	struct vif_settings settings = {0};
 
 	if (!vif)
 		return false;
 	settings.config = *vif_config(vif);
-	if (!take_settings(args, vif_key, &settings, fault))
+	if (!take_settings(c->args, vif_key, &settings, &c->fault))
 		return false;
 	if (strcmp(settings.config.uuid, vif_config(vif)->uuid) != 0)
-		return fault_set(fault, "uuid", "uuid: it stays what it is as long as there is the vif");
-	if (!vif_settings_finish(&settings, fault) || !daemon_vif_set(d, vif, &settings, fault))
+		return fault_set(
+			&c->fault, "uuid", "uuid: it stays what it is as long as there is the vif");
+	if (!vif_settings_finish(&settings, &c->fault) ||
+		!daemon_vif_set(c->d, vif, &settings, &c->fault))
 		return false;
-	*result = report_vif_made(d, vif);
+	c->result = report_vif_made(c->d, vif);
 	return true;
 }
 
-static bool vif_kick_verb(struct daemon *d, json_t *args, json_t **result, struct fault *fault)
+static bool vif_kick_verb(struct call *c)
 {
-	struct vif *vif = the_vif(d, args, fault);
+	struct vif *vif = the_vif(c->d, c->args, &c->fault);
 	struct vif_status status;
 
 	if (!vif)
 		return false;
 	vif_status(vif, &status);
 	if (!status.domid)
-		return fault_set(fault, "", "%s: no guest is attached", vif_config(vif)->name);
-	vif_kick(d->host, vif, "kicked by the operator");
+		return fault_set(&c->fault, "", "%s: no guest is attached", vif_config(vif)->name);
+	vif_kick(c->d->host, vif, "kicked by the operator");
 	return true;
 }
 
-static bool vif_rehome_verb(struct daemon *d, json_t *args, json_t **result, struct fault *fault)
+static bool vif_rehome_verb(struct call *c)
 {
-	struct vif *vif = the_vif(d, args, fault);
+	struct vif *vif = the_vif(c->d, c->args, &c->fault);
 	int err;
 
 	if (!vif)
 		return false;
-	err = vif_rehome(d->host, vif);
+	err = vif_rehome(c->d->host, vif);
 	if (err == -ENOTCONN)
-		return fault_set(fault, "", "%s: not connected", vif_config(vif)->name);
+		return fault_set(&c->fault, "", "%s: not connected", vif_config(vif)->name);
 	if (err)
-		return fault_set(fault, "", "%s: %s", vif_config(vif)->name, strerror(-err));
-	*result = report_vif(d, vif);
+		return fault_set(&c->fault, "", "%s: %s", vif_config(vif)->name, strerror(-err));
+	c->result = report_vif(c->d, vif);
 	return true;
 }
 
 /* ---- ports ---- */
 
-static bool port_add_verb(struct daemon *d, json_t *args, json_t **result, struct fault *fault)
+static bool port_add_verb(struct call *c)
 {
 	struct port_settings settings;
 
-	if (!port_settings_init(&settings, name_of(args), fault) || !take_settings(args, port_key, &settings, fault) ||
-		!port_settings_finish(&settings, fault) || !daemon_port_add(d, &settings, fault))
+	if (!port_settings_init(&settings, name_of(c->args), &c->fault) ||
+		!take_settings(c->args, port_key, &settings, &c->fault) ||
+		!port_settings_finish(&settings, &c->fault) ||
+		!daemon_port_add(c->d, &settings, &c->fault))
 		return false;
-	*result = report_port_line(host_port_find(d->host, settings.config.name));
+	c->result = report_port_line(host_port_find(c->d->host, settings.config.name));
 	return true;
 }
 
-static bool port_del_verb(struct daemon *d, json_t *args, json_t **result, struct fault *fault)
+static bool port_del_verb(struct call *c)
 {
-	struct host_port *port = the_port(d, args, fault);
+	struct host_port *port = the_port(c->d, c->args, &c->fault);
 
 	if (!port)
 		return false;
 	log_info("%s: deleted", host_port_config(port)->name);
-	host_port_del(d->host, port);
+	host_port_del(c->d->host, port);
 	return true;
 }
 
-static bool port_list_verb(struct daemon *d, json_t *args, json_t **result, struct fault *fault)
+static bool port_list_verb(struct call *c)
 {
-	*result = json_array();
-	for (struct host_port *p = host_port_next(d->host, NULL); p; p = host_port_next(d->host, p))
-		(void)json_array_insert_new(*result, 0, report_port_line(p));
+	c->result = json_array();
+	for (struct host_port *p = host_port_next(c->d->host, NULL); p;
+		p = host_port_next(c->d->host, p))
+		(void)json_array_insert_new(c->result, 0, report_port_line(p));
 	return true;
 }
 
-static bool port_show_verb(struct daemon *d, json_t *args, json_t **result, struct fault *fault)
+static bool port_show_verb(struct call *c)
 {
-	struct host_port *port = the_port(d, args, fault);
+	struct host_port *port = the_port(c->d, c->args, &c->fault);
 
 	if (!port)
 		return false;
-	*result = report_port(port);
+	c->result = report_port(port);
 	return true;
 }
 
 /* ---- the rest ---- */
 
-static bool fdb_list_verb(struct daemon *d, json_t *args, json_t **result, struct fault *fault)
+static bool fdb_list_verb(struct call *c)
 {
-	*result = report_fdb(d);
+	c->result = report_fdb(c->d);
 	return true;
 }
 
-static bool stats_verb(struct daemon *d, json_t *args, json_t **result, struct fault *fault)
+static bool stats_verb(struct call *c)
 {
-	*result = report_stats(d);
+	c->result = report_stats(c->d);
 	return true;
 }
 
-static bool doctor_verb(struct daemon *d, json_t *args, json_t **result, struct fault *fault)
+static bool doctor_verb(struct call *c)
 {
-	*result = report_doctor(d);
+	c->result = report_doctor(c->d);
 	return true;
 }
 
-static bool shutdown_verb(struct daemon *d, json_t *args, json_t **result, struct fault *fault)
+static bool shutdown_verb(struct call *c)
 {
 	log_info("asked to end");
-	d->stop = true;
+	c->d->stop = true;
 	return true;
 }
 
@@ -296,9 +314,12 @@ static const struct verb *request_check(const json_t *request, json_t **args, st
 		(void)fault_set(fault, "name", "name is missing");
 		return NULL;
 	}
-	json_object_foreach (*args, key, value) {
-		if (verb->args == VERB_NO_ARGS || (verb->args == VERB_NAME && strcmp(key, "name") != 0)) {
-			(void)fault_set(fault, key, "%.40s: %s has no such argument", key, verb->name);
+	json_object_foreach(*args, key, value)
+	{
+		if (verb->args == VERB_NO_ARGS ||
+			(verb->args == VERB_NAME && strcmp(key, "name") != 0)) {
+			(void)fault_set(
+				fault, key, "%.40s: %s has no such argument", key, verb->name);
 			return NULL;
 		}
 	}
@@ -308,22 +329,20 @@ static const struct verb *request_check(const json_t *request, json_t **args, st
 json_t *verbs_line(struct daemon *d, const char *line, size_t len)
 {
 	json_error_t error;
-	struct fault fault = {0};
+	struct call call = {.d = d};
 	json_t *request = json_loadb(line, len, JSON_REJECT_DUPLICATES, &error);
-	json_t *result = NULL;
-	json_t *answer;
-	json_t *args;
 	const struct verb *verb;
+	json_t *answer;
 
 	if (!request) {
-		(void)fault_set(&fault, "", "not JSON: %s", error.text);
-		return verbs_error("", fault.text);
+		(void)fault_set(&call.fault, "", "not JSON: %s", error.text);
+		return verbs_error("", call.fault.text);
 	}
-	verb = request_check(request, &args, &fault);
-	if (verb && verb->run(d, args, &result, &fault))
-		answer = json_pack("{s:b, s:o*}", "ok", 1, "result", result);
+	verb = request_check(request, &call.args, &call.fault);
+	if (verb && verb->run(&call))
+		answer = json_pack("{s:b, s:o*}", "ok", 1, "result", call.result);
 	else
-		answer = verbs_error(fault.field, fault.text);
+		answer = verbs_error(call.fault.field, call.fault.text);
 	json_decref(request);
 	return answer;
 }

@@ -54,39 +54,48 @@ static void test_wait_polls_then_sleeps(void **state)
 	assert_false(wait_enough(&wait, now));
 	assert_false(wait_enough(&wait, now + wait.budget - 1));
 	assert_true(wait_enough(&wait, now + wait.budget));
-	/* Work starts the time anew. */
-	wait_work(&wait);
-	now += 10 * (uint64_t)WAIT_MAX_NS;
-	assert_false(wait_enough(&wait, now));
+	/* Work ends the idle time: the next one starts anew. */
+	wait_work(&wait, now + wait.budget);
+	assert_false(wait_enough(&wait, now + WAIT_MAX_NS * 10));
 }
 
-static void test_wait_bounds(void **state)
+/* Idle for `gap`, then work. */
+static void idle_then_work(struct adaptive_wait *wait, uint64_t gap)
+{
+	(void)wait_enough(wait, 1000000);
+	wait_work(wait, 1000000 + gap);
+}
+
+static void test_wait_learns(void **state)
 {
 	struct adaptive_wait wait;
 
 	(void)state;
 	wait_init(&wait);
-	for (unsigned i = 0; i < 64; i++) {
+	for (unsigned i = 0; i < 100; i++) {
 		uint64_t before = wait.budget;
 
-		(void)wait_enough(&wait, 1 + i);
-		wait_work(&wait);
-		assert_true(wait.budget >= before && wait.budget <= WAIT_MAX_NS);
-	}
-	assert_int_equal(wait.budget, WAIT_MAX_NS);
-	for (unsigned i = 0; i < 64; i++) {
-		uint64_t before = wait.budget;
-
-		wait_sleep(&wait);
+		idle_then_work(&wait, WAIT_MAX_NS + 1);
 		assert_true(wait.budget <= before && wait.budget >= WAIT_MIN_NS);
 	}
 	assert_int_equal(wait.budget, WAIT_MIN_NS);
-	/* It grows again, but only where polling has waited. */
-	wait_work(&wait);
-	assert_int_equal(wait.budget, WAIT_MIN_NS);
-	(void)wait_enough(&wait, 1);
-	wait_work(&wait);
-	assert_int_equal(wait.budget, 2 * WAIT_MIN_NS);
+	/* A gap that polling would have bridged, though the thread slept through it. */
+	idle_then_work(&wait, 3000);
+	assert_int_equal(wait.budget, 6000);
+	idle_then_work(&wait, 100);
+	assert_int_equal(wait.budget, 6000);
+	idle_then_work(&wait, WAIT_MAX_NS);
+	assert_int_equal(wait.budget, WAIT_MAX_NS);
+	/* Request and answer with long pauses between: still enough for the answer. */
+	for (unsigned i = 0; i < 100; i++) {
+		idle_then_work(&wait, 2000000);
+		assert_true(wait.budget >= 4000);
+		idle_then_work(&wait, 4000);
+	}
+	/* Work without an idle time before it says nothing. */
+	wait.budget = 5000;
+	wait_work(&wait, 7000000);
+	assert_int_equal(wait.budget, 5000);
 }
 
 int main(void)
@@ -95,7 +104,7 @@ int main(void)
 		cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_poll_ms),
 		cmocka_unit_test(test_wait_polls_then_sleeps),
-		cmocka_unit_test(test_wait_bounds),
+		cmocka_unit_test(test_wait_learns),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A guest with many vifs that does nothing with them, for idle-vifs. It connects to COUNT sockets, whose names are
- * PREFIX, a number from 0 and ".sock", writes "ready" when all links are up, and sleeps on its context until stdin ends.
+ * PREFIX, a number from 0 and ".sock", writes "ready" when all links are up, and sleeps on its context until stdin
+ * ends.
  */
 #include <poll.h>
 #include <stdio.h>

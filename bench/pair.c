@@ -2,14 +2,14 @@
 /*
  * Two guests in one process that send to each other as fast as they can, for slow-64B and slow-1500B.
  *
- * Each turn of a guest receives a batch, checks it and gives it back, then writes a batch and sends it. What the port did
- * not take is kept and goes first in the next turn. A frame names its flow and its place in it (the tag) and carries a
- * pattern; the receiver compares the first 64 bytes whole, and of a longer frame the tag at the beginning of every
- * further 64 bytes and in the last 8. Frames begin at changing multiples of 64 in their buffers, which are pages:
- * otherwise all of them would share a sixty-fourth of the first-level cache.
+ * Each turn of a guest receives a batch, checks it and gives it back, then writes a batch and sends it. What the port
+ * did not take is kept and goes first in the next turn. A frame names its flow and its place in it (the tag) and
+ * carries a pattern; the receiver compares the first 64 bytes whole, and of a longer frame the tag at the beginning of
+ * every further 64 bytes and in the last 8. Frames begin at changing multiples of 64 in their buffers, which are
+ * pages: otherwise all of them would share a sixty-fourth of the first-level cache.
  *
- * After the measured time nothing more is sent, and what is under way is received, so that what was sent can be compared
- * with what arrived and with the host's counters. The result is one JSON object on stdout.
+ * After the measured time nothing more is sent, and what is under way is received, so that what was sent can be
+ * compared with what arrived and with the host's counters. The result is one JSON object on stdout.
  */
 #include <getopt.h>
 #include <inttypes.h>

@@ -13,10 +13,12 @@ veth: three network namespaces; two are joined by veth pairs to a bridge in the 
 
 import argparse
 import contextlib
+import ctypes
 import os
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ import time
 
 SWITCH_CPU = 1
 GUEST_CPU = 0
+PR_SET_PDEATHSIG = 1
 ADDRESS = ("10.77.0.1", "10.77.0.2")
 PROMPT = "testpmd> "
 MBUFS = 16384
@@ -38,20 +41,49 @@ class PeerError(Exception):
     pass
 
 
+def child_setup(cpu):
+    """For preexec_fn: ends with us, on one CPU."""
+    parent = os.getpid()
+    libc = ctypes.CDLL(None)
+
+    def setup():
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})
+
+    return setup
+
+
+def end_on_signals():
+    """Signals end this process as an exception does: what was started is stopped."""
+
+    def end(number, _frame):
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+
+
 class Testpmd:
-    """A dpdk-testpmd at its prompt. Its main lcore sleeps at the prompt, one other lcore of the same CPU forwards."""
+    """
+    A dpdk-testpmd at its prompt. Its main lcore sleeps at the prompt, one other lcore of the same CPU forwards: not to
+    be run with a real-time policy, under which the one that polls never lets the other read.
+    """
 
     def __init__(self, run, name, cpu, eal, app):
         self.name = name
         self.output = ""
         command = [
-            "stdbuf", "-oL", "dpdk-testpmd", "--lcores", f"0@{cpu},1@{cpu}", f"--file-prefix=shunt-bench-{os.getpid()}-{name}",
-            "--no-huge", "-m", "512", "--no-pci", "--no-telemetry", *eal,
-            "--", "-i", "--nb-cores=1", f"--total-num-mbufs={MBUFS}", *app,
+            "stdbuf", "-oL", "dpdk-testpmd", "--lcores", f"0@{cpu},1@{cpu}",
+            f"--file-prefix=shunt-bench-{os.getpid()}-{name}", "--no-huge", "-m", "512", "--no-pci",
+            "--no-telemetry", *eal, "--", "-i", "--nb-cores=1", f"--total-num-mbufs={MBUFS}", *app,
         ]
         environment = dict(os.environ, XDG_RUNTIME_DIR=run, RUNTIME_DIRECTORY=run)
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.STDOUT, cwd=run, env=environment)
+                                        stderr=subprocess.STDOUT, cwd=run, env=environment,
+                                        preexec_fn=child_setup(None))
         try:
             self.until_prompt(20)
         except PeerError:
@@ -236,6 +268,7 @@ def main():
     parser.add_argument("burst", type=int, nargs="?")
     parser.add_argument("--ring", type=int, help="ring size")
     args = parser.parse_args()
+    end_on_signals()
     try:
         rate = forward(args.kind, args.size, args.seconds, args.burst, args.ring)
     except (PeerError, FileNotFoundError) as error:

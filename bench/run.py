@@ -12,13 +12,11 @@ Whether an aim was met is printed and is not an exit code.
 
 import argparse
 import contextlib
-import ctypes
 import json
 import os
 import re
 import select
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -39,7 +37,6 @@ IDLE_MEMORY_LIMIT = 256.0  # KiB a vif
 PAIR_SECONDS = 2
 TCP_SECONDS = 3
 PINGS = 500
-PR_SET_PDEATHSIG = 1
 
 PACKAGES = {"dpdk-testpmd": "dpdk", "stdbuf": "coreutils", "iperf3": "iperf3", "ip": "iproute2", "ping": "iputils-ping"}
 NEEDS = {
@@ -80,21 +77,6 @@ def mid_mean(values):
 # ---- processes ----
 
 
-def child_setup(cpu):
-    """For preexec_fn: ends with us, on one CPU."""
-    parent = os.getpid()
-    libc = ctypes.CDLL(None)
-
-    def setup():
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-        if cpu is not None:
-            os.sched_setaffinity(0, {cpu})
-
-    return setup
-
-
 def stop(process):
     if process.poll() is None:
         process.terminate()
@@ -110,7 +92,7 @@ def stop(process):
 
 
 def start(stack, command, cpu=None, **options):
-    process = subprocess.Popen(command, preexec_fn=child_setup(cpu), **options)
+    process = subprocess.Popen(command, preexec_fn=peers.child_setup(cpu), **options)
     stack.callback(stop, process)
     return process
 
@@ -325,7 +307,7 @@ class Bench:
             self.add(entry, ours, "Mpps", f"{peer}, burst {burst}, ring {ring}", theirs, ours / theirs)
 
     def taps(self, stack):
-        """Two pairs of namespaces. Returns {"shunt": (from, to), "veth": (from, to)}; in each, `to` is peers.ADDRESS[1]."""
+        """Two pairs of namespaces: {"shunt": (from, to), "veth": (from, to)}; each `to` is peers.ADDRESS[1]."""
         names = [f"shunt-bench-{os.getpid()}-{end}" for end in "ab"]
         shuntd = Shuntd(stack, self, "tap", ["a", "b"])
         for i, (name, vif) in enumerate(zip(names, "ab")):
@@ -446,18 +428,13 @@ def cannot_start(names):
     return f"missing packages: {' '.join(sorted(missing))}" if missing else None
 
 
-def end_on_signal(number, _frame):
-    raise SystemExit(128 + number)
-
-
 def run(args):
     names = args.only or list(NEEDS)
     reason = cannot_start(names)
     if reason:
         say(f"run.py: {reason}")
         return 2
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end_on_signal)
+    peers.end_on_signals()
     if os.getloadavg()[0] > 0.5:
         say("note: the machine is busy; these figures need both CPUs to themselves")
     directory = tempfile.mkdtemp(prefix="shunt-bench-")

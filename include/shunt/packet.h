@@ -30,7 +30,7 @@ struct shunt_packet_owner {
 
 enum {
 	/* On the way out: the checksum at csum_start + csum_offset holds only the pseudo-header's sum. csum_start 0 means
-	 * "find it from the headers" (netif names no offsets). */
+	 * "find it from the headers" (netif names no offsets: NETIF-CSUM). */
 	SHUNT_PKT_CSUM_PARTIAL = 1u << 0,
 	/* The layer 4 checksum was verified, or the frame never left the host. */
 	SHUNT_PKT_CSUM_VALID = 1u << 1,

@@ -65,7 +65,7 @@ enum shunt_drop {
 };
 extern const char *const shunt_drop_names[SHUNT_DROPS];
 
-/* Counts since the port was opened. A GSO packet counts once. Readable from any thread. */
+/* Counts since the port was opened. A GSO packet counts once (PKT-GSO-COUNT). Readable from any thread. */
 struct shunt_port_stats {
 	uint64_t rx_packets; /* entered here, the ones dropped for what they are included */
 	uint64_t rx_bytes;

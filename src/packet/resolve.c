@@ -221,7 +221,7 @@ static int resolve_whole(
 	frame_fill(frame, packet->csum_start, &reader, &running);
 	sum = (uint16_t)~csum_fold(running.sum);
 	field = packet->csum_start + packet->csum_offset;
-	/* 0 in UDP means "no checksum" (RFC 768); in TCP both are the same number. */
+	/* 0 in UDP means "no checksum" (RFC 768); in TCP both are the same number (PKT-CSUM-ZERO). */
 	store_be16(frame->data + field, sum ? sum : 0xffff);
 	frame_finished(frame);
 	return 1;
@@ -299,7 +299,7 @@ static int cut_prepare(const struct shunt_packet *packet, struct cut *cut)
 	return 0;
 }
 
-/* Make frame number `index` with the next `len` bytes of payload. */
+/* Make frame number `index` with the next `len` bytes of payload (PKT-GSO-ID). */
 static void cut_write(const struct cut *cut, struct shunt_packet *frame, struct reader *reader,
 	uint32_t index, uint32_t offset, bool last)
 {

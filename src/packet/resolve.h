@@ -37,7 +37,7 @@ int packet_csum_locate(struct shunt_packet *packet);
  * -EINVAL (checksum cannot be located, bad GSO fields, TCP header beyond the head, headers longer than a buffer's room),
  * -ENOBUFS (pool empty, or a frame is longer than a chain of its buffers), -E2BIG (more than `max` frames).
  * A finished frame has SHUNT_PKT_CSUM_VALID. GSO frames' checksums are made from the headers alone, as a NIC does,
- * SHUNT_PKT_CSUM_PARTIAL or not.
+ * SHUNT_PKT_CSUM_PARTIAL or not (PKT-GSO-CSUM).
  */
 int packet_resolve(struct shunt_pool *pool, struct shunt_packet *packet, struct shunt_packet **out,
 	unsigned max);

@@ -44,13 +44,13 @@ struct grant_view {
 		want; /* what the low half of an entry must be: GTF_permit_access | grantee << 16 */
 };
 
-/* Bits of an entry's low half that do not decide about access. */
+/* Bits of an entry's low half that do not decide about access (GRANT-BITS). */
 #define GRANT_IGNORED (GTF_reading | GTF_writing | GTF_PWT | GTF_PCD | GTF_PAT)
 
 /*
  * The page behind a grant, NULL if it was not granted (for writing, if `write`). The entry is read once. The address
  * stays valid until the domain's memory is taken down, which every user acknowledges, not until the grant is revoked:
- * a guest that revokes too early hurts only its own data.
+ * a guest that revokes too early hurts only its own data (GRANT-PIN).
  */
 static inline uint8_t *grant_page(const struct grant_view *view, grant_ref_t ref, bool write)
 {

@@ -212,6 +212,7 @@ static int tap_check_fd(int fd, struct ifreq *ifr)
 	memset(ifr, 0, sizeof(*ifr));
 	if (ioctl(fd, TUNGETIFF, ifr) || ioctl(fd, TUNGETVNETHDRSZ, &header))
 		return -EINVAL;
+	/* Says nothing about IFF_NO_PI: TAP-PI. */
 	if ((ifr->ifr_flags & TAP_FLAGS) != TAP_FLAGS ||
 		header != (int)sizeof(struct virtio_net_hdr))
 		return -EINVAL;

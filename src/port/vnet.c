@@ -17,7 +17,7 @@ enum {
 bool vnet_unpack(
 	const struct virtio_net_hdr *hdr, struct shunt_packet *packet, enum shunt_drop *why)
 {
-	/* Congestion marks need no care: whoever cuts the packet clears CWR behind the first frame anyway. */
+	/* Congestion marks need no care: whoever cuts the packet clears CWR behind the first frame anyway (VNET-ECN). */
 	unsigned gso = hdr->gso_type & ~VIRTIO_NET_HDR_GSO_ECN;
 	bool partial = hdr->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM;
 

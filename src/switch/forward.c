@@ -29,7 +29,7 @@
  * switch does not look at. */
 #define INFO_OPAQUE   (1u << 16)
 
-/* Reserved addresses 01:80:c2:00:00:00 to :0f (IEEE 802.1Q, table 8-1) as mac_raw. */
+/* Reserved addresses 01:80:c2:00:00:00 to :0f (IEEE 802.1Q, table 8-1) as mac_raw (SWITCH-RESERVED). */
 #define RESERVED_MASK 0xf0ffffffffffull
 #define RESERVED      0x0000c28001ull
 
@@ -736,7 +736,7 @@ static bool check_trunk(const struct port_rules *from, struct shunt_packet *pack
 			return false;
 	}
 	if ((tci & 0xfff) == 0) {
-		/* Priority only. A second tag would come out as the first where the native VLAN has none. */
+		/* Priority only (SWITCH-PRIORITY). A second tag would come out as the first where the native VLAN has none. */
 		if (from->vlan == VSWITCH_NO_NATIVE || is_tag(load_be16(packet->data + 12)))
 			return false;
 		tci |= from->vlan;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Token buckets, and Xen's way of writing a rate: so many bytes in each interval of so many microseconds.
+ * Token buckets, and Xen's way of writing a rate: so many bytes in each interval of so many microseconds (NETIF-RATE).
  *
  * A bucket is one word, the time at which its credit is zero: credit is the time since then, at the bucket's rate, up to
  * the burst. Looking is a load (and one compare-and-swap after an idle time longer than the burst), taking is one atomic

@@ -34,7 +34,7 @@ static bool allowed4(const struct port_rules *rules, const uint8_t *addr)
 	return false;
 }
 
-/* Does a MAC of the guest make this link-local address (RFC 4291, appendix A)? */
+/* Does a MAC of the guest make this link-local address (RFC 4291, appendix A; SWITCH-LINK-LOCAL)? */
 static bool link_local(const struct port_rules *rules, const uint8_t *addr)
 {
 	static const uint8_t prefix[8] = {0xfe, 0x80};
@@ -91,8 +91,8 @@ static bool ipv6_allowed(const struct port_rules *rules, const struct shunt_pack
 
 	if (!none && !allowed6(rules, source))
 		return false;
-	/* Neighbour discovery in fragments is not accepted by receivers (RFC 6980); what a later fragment carries is
-	 * nobody's to say. */
+	/* What has no source: SWITCH-UNSPECIFIED. Neighbour discovery in fragments is not accepted by receivers (RFC
+	 * 6980); what a later fragment carries is nobody's to say. */
 	if (headers->protocol != PROTO_ICMPV6 || !headers->l4)
 		return !none;
 	switch (icmp[0]) {

@@ -116,6 +116,7 @@ static void respond_all(struct netif_back_queue *q, const uint16_t *ids, unsigne
 	}
 }
 
+/* OKAY whatever became of it: NETIF-STATUS. */
 static void views_release(
 	struct shunt_packet_owner *owner, struct shunt_packet **packets, unsigned n)
 {
@@ -172,7 +173,7 @@ struct tx_packet {
 	struct netif_extra_info extra[NETIF_MAX_EXTRAS + 1]; /* by type; type 0: absent */
 };
 
-/* False: the front end is broken, and the queue is marked so. */
+/* Any order, the last of a type counts: NETIF-EXTRAS. False: the front end is broken, and the queue is marked so. */
 static bool tx_parse_extras(struct netif_back_queue *q, const struct netif_tx_request *slots,
 	unsigned n, struct tx_packet *t)
 {
@@ -243,7 +244,7 @@ static bool tx_parse(struct netif_back_queue *q, const struct netif_tx_request *
 	}
 	t->control = t->extra[XEN_NETIF_EXTRA_TYPE_MCAST_ADD].type ||
 		     t->extra[XEN_NETIF_EXTRA_TYPE_MCAST_DEL].type;
-	if (t->slots > NETIF_MAX_SLOTS || rest > t->total) {
+	if (t->slots > NETIF_MAX_SLOTS || rest > t->total) { /* NETIF-SLOTS, NETIF-SIZE */
 		t->drop = SHUNT_DROP_MALFORMED;
 		return true;
 	}
@@ -267,7 +268,8 @@ static bool tx_parse(struct netif_back_queue *q, const struct netif_tx_request *
 	return true;
 }
 
-/* Head and segments of a parsed packet; false if a slot's page was not granted. Slots of no bytes are not looked at. */
+/* Head and segments of a parsed packet; false if a slot's page was not granted. Slots of no bytes are not looked at
+ * (NETIF-ZERO). */
 static bool tx_gather(struct netif_back_queue *q, const struct netif_tx_request *slots,
 	const struct tx_packet *t, struct netif_view *view)
 {
@@ -298,6 +300,7 @@ static bool tx_gather(struct netif_back_queue *q, const struct netif_tx_request 
 	return true;
 }
 
+/* Answered when done: NETIF-MCAST. */
 static void tx_mcast(struct netif_back_queue *q, const struct tx_packet *t)
 {
 	const struct netif_extra_info *add = &t->extra[XEN_NETIF_EXTRA_TYPE_MCAST_ADD];
@@ -335,7 +338,7 @@ static unsigned tx_slow(struct netif_back_queue *q, const struct netif_tx_reques
 	if (t.drop < 0 && !tx_gather(q, slots, &t, view))
 		t.drop = SHUNT_DROP_GRANT;
 	if (t.drop >= 0) {
-		port_count_rx(port, q->index, 1, t.total);
+		port_count_rx(port, q->index, 1, t.total); /* NETIF-COUNT */
 		port_drop_rx(port, q->index, (enum shunt_drop)t.drop, 1);
 		respond_all(q, t.ids, t.slots, t.extras, NETIF_RSP_ERROR);
 		return t.consumed;
@@ -347,7 +350,7 @@ static unsigned tx_slow(struct netif_back_queue *q, const struct netif_tx_reques
 		view->packet.gso_size = t.extra[XEN_NETIF_EXTRA_TYPE_GSO].u.gso.size;
 		view->packet.gso_type = t.extra[XEN_NETIF_EXTRA_TYPE_GSO].u.gso.type;
 	}
-	if (t.extra[XEN_NETIF_EXTRA_TYPE_HASH].type) {
+	if (t.extra[XEN_NETIF_EXTRA_TYPE_HASH].type) { /* NETIF-HASH */
 		memcpy(&view->packet.hash, t.extra[XEN_NETIF_EXTRA_TYPE_HASH].u.hash.value, 4);
 		view->packet.hash_type = t.extra[XEN_NETIF_EXTRA_TYPE_HASH].u.hash.type & 3;
 		view->packet.flags |= SHUNT_PKT_HASH;
@@ -493,6 +496,7 @@ static bool rx_refresh(struct netif_back_queue *q, unsigned need)
 	return q->rx_avail >= need;
 }
 
+/* In the slot of its request: NETIF-RX-SLOT. */
 static inline void rx_respond(
 	struct netif_back_queue *q, uint16_t id, uint16_t offset, uint16_t flags, int16_t status)
 {
@@ -577,7 +581,7 @@ static void reader_copy(struct reader *r, uint8_t *to, uint32_t len)
 
 /*
  * Any packet, in as many slots as it needs; the caller has made sure of them. A page that is not granted for writing
- * makes the guest lose this packet: all its responses say so.
+ * makes the guest lose this packet: all its responses say so (NETIF-RX-GRANT). Offsets are 0 (NETIF-RX-OFFSET).
  */
 static void rx_put_slow(struct netif_back_queue *q, const struct shunt_packet *packet)
 {

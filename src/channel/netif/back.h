@@ -47,7 +47,7 @@ enum netif_back_event {
 
 enum {
 	NETIF_BACKLOG = 64,               /* packets that may wait for a guest's receive buffers, */
-	NETIF_BACKLOG_BYTES = 256 * 1024, /* and bytes */
+	NETIF_BACKLOG_BYTES = 256 * 1024, /* and bytes (NETIF-BACKLOG) */
 };
 
 struct netif_backlog {
@@ -96,8 +96,8 @@ struct netif_back {
 
 enum {
 	NETIF_DRAIN_MS = 10000,        /* xen-netback's rx_drain_timeout_msecs */
-	NETIF_DRAIN_NO_NOTIFY_MS = 30, /* ... for a front end without feature-rx-notify */
-	NETIF_STALL_MS = 60000,        /* xen-netback's rx_stall_timeout_msecs */
+	NETIF_DRAIN_NO_NOTIFY_MS = 30, /* ... without feature-rx-notify (NETIF-NO-NOTIFY) */
+	NETIF_STALL_MS = 60000,        /* xen-netback's rx_stall_timeout (NETIF-STALL) */
 	NETIF_POLL_MS = 5, /* how often a queue is looked at whose front end does not notify */
 };
 

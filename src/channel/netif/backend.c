@@ -133,6 +133,7 @@ static int queue_rings(struct netif_backend *b, struct netif_back_queue *q, cons
 	return err ? err : map_ring(b, dir, "rx-ring-ref", &q->rx_map);
 }
 
+/* One channel, or one for each ring (NETIF-EVENTS). */
 static int queue_bind(struct netif_backend *b, struct netif_back_queue *q, const char *dir)
 {
 	char text[16];
@@ -149,7 +150,7 @@ static int queue_bind(struct netif_backend *b, struct netif_back_queue *q, const
 	return err ? err : queue_fd(q);
 }
 
-/* The directory that holds a queue's keys. */
+/* The directory that holds a queue's keys (NETIF-QUEUES). */
 static void queue_dir(
 	const struct netif_backend *b, unsigned queue, unsigned nqueues, char *dir, size_t size)
 {
@@ -164,6 +165,7 @@ static bool front_flag(const struct netif_backend *b, const char *key)
 	return store_get_uint_or(b->platform, b->front, key, UINT32_MAX, 0) != 0;
 }
 
+/* What the guest can take; its MTU is its own to say (NETIF-MTU). */
 static void read_features(struct netif_backend *b)
 {
 	struct netif_back *back = &b->back;
@@ -255,6 +257,7 @@ static int connect_queues(struct netif_backend *b)
 	return go(b);
 }
 
+/* The reason goes where the guest can read it (NETIF-ERROR). */
 static void close_for_good(struct netif_backend *b)
 {
 	log_warn("%s: quarantined: %s", b->config.name, b->broken);
@@ -286,7 +289,7 @@ static void connect_front(struct netif_backend *b)
 	b->ops->changed(b->ops_arg, b);
 }
 
-/* What the front end's state asks for. A front end in quarantine is not listened to. */
+/* What the front end's state asks for. A front end in quarantine is not listened to (NETIF-STATES). */
 static void front_changed(void *arg, const char *path)
 {
 	struct netif_backend *b = arg;
@@ -359,7 +362,7 @@ static int offer(struct netif_backend *b)
 	if (!err)
 		err = store_printf(b->platform, 0, b->dir, "multi-queue-max-queues", "%u",
 			b->config.max_queues);
-	/* No hot-plug script runs here: being connected to the switch is the backend's own doing. */
+	/* No hot-plug script runs here: being connected to the switch is the backend's own doing (NETIF-HOTPLUG). */
 	if (!err)
 		err = store_printf(b->platform, 0, b->dir, "hotplug-status", "connected");
 	return err;

@@ -99,6 +99,7 @@ static inline uint64_t packet_address(const struct shunt_packet *owner, const ui
 static struct shunt_packet tx_part;
 #define TX_PART (&tx_part)
 
+/* The status of an answer is not looked at (NETIF-STATUS). */
 static void tx_reap(struct netif_front_queue *q)
 {
 	struct shunt_packet *done[NETIF_TX_RING];
@@ -579,11 +580,13 @@ static bool front_arm(struct shunt_port *port, unsigned queue)
 	uint32_t flying;
 	int waiting;
 
+	/* Also of a queue that is broken: nobody should spin on its fd. */
+	if (q->tx_event)
+		(void)evtchn_consume(q->tx_event);
+	if (q->rx_event && q->rx_event != q->tx_event)
+		(void)evtchn_consume(q->rx_event);
 	if (!q->running)
 		return true;
-	(void)evtchn_consume(q->tx_event);
-	if (q->rx_event != q->tx_event)
-		(void)evtchn_consume(q->rx_event);
 	tx_reap(q);
 	if (!q->running)
 		return true;

@@ -163,6 +163,7 @@ static int front_connect(struct netif_frontend *f)
 	return 0;
 }
 
+/* Carrier absent is up (NETIF-CARRIER). */
 static void update_link(struct netif_frontend *f)
 {
 	struct netif_front *front = &f->front;

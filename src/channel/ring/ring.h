@@ -48,7 +48,7 @@ struct ring_back {
 };
 
 /* Attach to a ring that may have been alive under another back end: what was answered is past, what was not is to be
- * done. False: the indices contradict each other. */
+ * done (RING-ATTACH). False: the indices contradict each other. */
 static inline bool ring_back_attach(struct ring_back *ring, void *page, uint32_t size)
 {
 	ring->shared = page;
@@ -61,7 +61,7 @@ static inline bool ring_back_attach(struct ring_back *ring, void *page, uint32_t
 	       size;
 }
 
-/* Requests waiting: 0 .. size, or RING_NOT_SANE. */
+/* Requests waiting: 0 .. size, or RING_NOT_SANE (RING-SANE). */
 static inline int ring_back_requests(const struct ring_back *ring)
 {
 	uint32_t n = atomic_load_explicit(&ring->shared->req_prod, memory_order_acquire) -

@@ -9,7 +9,8 @@
  *
  * Every node carries two generations from one counter: one for its value and permissions, one for its list of
  * children. An overlay notes the generation that it saw first (0: absent), and a commit compares. Creating a child
- * does not touch the parent's first generation, so transactions that fill the same directory do not conflict.
+ * does not touch the parent's first generation, so transactions that fill the same directory do not conflict
+ * (STORE-CONFLICT).
  */
 #include "platform/local/store.h"
 
@@ -485,7 +486,7 @@ static void event_free(struct store *store, struct event *e)
 }
 
 /* Queue one event for one watch if its session may read the node: as it is (`now`) or as it was (`old`, NULL if there
- * is none). With neither, always. */
+ * is none). With neither, always. An event equal to the last one is not queued (STORE-EVENTS). */
 static void watch_event(
 	struct watch *w, const struct path *p, const struct data *now, const struct data *old)
 {
@@ -564,6 +565,7 @@ static void fire_below(const struct perch *perch, const struct node *node)
 	}
 }
 
+/* For domain 0 only (STORE-SPECIAL). */
 static void fire_special(struct store *store, const char *name)
 {
 	struct perch *perch = twig_kid(store->specials, name, strlen(name));
@@ -1066,8 +1068,8 @@ static int begin(
 	return path_parse(s, text, false, p);
 }
 
-/* Look up a path for `access`. -ENOENT means that it is absent and access to the nearest ancestor is granted. In a
- * transaction all that the answer hangs on is noted, and spot->over exists. */
+/* Look up a path for `access`. -ENOENT means that it is absent and access to the nearest ancestor is granted
+ * (STORE-HIDDEN). In a transaction all that the answer hangs on is noted, and spot->over exists. */
 static int reach(struct store_session *s, struct tx *tx, const struct path *p, unsigned access,
 	struct spot *spot)
 {

@@ -207,7 +207,7 @@ int store_domain_introduce(struct store *store, uint16_t domid);
 bool store_domain_introduced(const struct store *store, uint16_t domid);
 
 /* The domain died: ends its sessions, removes every node that it owns with all below, strikes it from the permissions
- * of all others (so that the next domain of this number inherits nothing), and, if it was introduced, fires
+ * of all others (so that the next domain of this number inherits nothing: STORE-DEATH), and, if it was introduced, fires
  * @releaseDomain. Walks the whole tree. Nothing for domain 0. */
 void store_domain_gone(struct store *store, uint16_t domid);
 

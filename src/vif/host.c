@@ -205,7 +205,6 @@ static void op_stop(void *arg, struct netif_backend *backend)
 			(void)nanosleep(&ms, NULL);
 		}
 	}
-	(void)vswitch_mcast_reset(host->config.sw, (unsigned)vif->port_id);
 	vif->route.nqueues = 0;
 	/* What its workers have reported and nobody has read yet is void: another guest's, or instance's, queues may be next. */
 	vif->serial = ++host->serial;
@@ -215,6 +214,9 @@ static void op_changed(void *arg, struct netif_backend *backend)
 {
 	struct vif *vif = arg;
 
+	/* Not when the queues stop: a vif that only moves keeps its groups. */
+	if (backend->state != NETIF_CONNECTED)
+		(void)vswitch_mcast_reset(vif->host->config.sw, (unsigned)vif->port_id);
 	if (backend->broken[0])
 		vif_enter(vif, VIF_QUARANTINED, backend->broken);
 	else if (backend->state != NETIF_CONNECTED)
@@ -342,7 +344,8 @@ static int attach(struct vif *vif, char *why, size_t size)
 	struct netif_backend_config config = {.name = vif->config.name,
 		.frontend = vif->domid,
 		.max_queues = vif->config.queues,
-		.split = true};
+		.split = true,
+		.max_mtu = vif->config.mtu};
 	int err = vif_store(vif);
 
 	if (!err)

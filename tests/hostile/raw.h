@@ -15,6 +15,7 @@
 #include "channel/netif/netif.h"
 #include "platform/local/store_client.h"
 #include "platform/local/wire.h"
+#include "platform/platform.h"
 
 enum {
 	RAW_BROKEN = 3, /* exit code: the attack itself did not work */

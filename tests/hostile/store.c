@@ -2,11 +2,13 @@
 /* The store's quotas, its permissions, its paths, and its wire. */
 #include <errno.h>
 #include <poll.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
 #include <xen/io/xs_wire.h>
 
 #include "base/clock.h"

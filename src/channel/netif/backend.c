@@ -184,9 +184,12 @@ static void read_features(struct netif_backend *b)
 		caps |= SHUNT_CAP_CSUM6;
 	back->port.info.caps = caps;
 	back->port.info.mtu =
-		(uint32_t)store_get_uint_or(b->platform, b->front, "mtu", 65517, 1500);
+		(uint32_t)store_get_uint_or(b->platform, b->front, "mtu", NETIF_MTU_MAX, 1500);
 	if (back->port.info.mtu < 68)
 		back->port.info.mtu = 1500;
+	back->port.info.mtu = MIN(back->port.info.mtu, b->config.max_mtu);
+	if (!(caps & SHUNT_CAP_SG))
+		back->port.info.mtu = MIN(back->port.info.mtu, 1500u);
 	b->multicast_control = front_flag(b, "request-multicast-control");
 	for (unsigned i = 0; i < back->nqueues; i++)
 		back->queues[i].rx_notify = notify;
@@ -386,6 +389,8 @@ static int backend_make(struct netif_backend **out, struct platform *platform,
 	}
 	b->platform = platform;
 	b->config = *config;
+	if (b->config.max_mtu == 0)
+		b->config.max_mtu = NETIF_MTU_MAX;
 	b->ops = ops;
 	b->ops_arg = ops_arg;
 	b->back.notify = ops->notify;

@@ -53,6 +53,7 @@ struct netif_backend_config {
 	unsigned handle;
 	unsigned max_queues; /* 1 .. NETIF_MAX_QUEUES */
 	bool split;          /* offer split event channels */
+	uint32_t max_mtu;    /* more is not believed; 0: NETIF_MTU_MAX */
 };
 
 struct netif_backend {

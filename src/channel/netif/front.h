@@ -47,7 +47,6 @@ struct netif_front {
 	struct platform *platform;
 	domid_t backend;
 	unsigned nqueues;
-	bool want_carrier; /* the back end says carrier 1 */
 	struct netif_front_queue queues[NETIF_MAX_QUEUES];
 };
 

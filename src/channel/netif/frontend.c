@@ -257,7 +257,7 @@ int netif_frontend_new(struct netif_frontend **out, struct platform *platform,
 		(void)sscanf(mac, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &m[0], &m[1], &m[2], &m[3],
 			&m[4], &m[5]);
 	f->front.port.info.mtu =
-		(uint32_t)store_get_uint_or(platform, f->device, "mtu", 65517, 1500);
+		(uint32_t)store_get_uint_or(platform, f->device, "mtu", NETIF_MTU_MAX, 1500);
 	f->front.port.info.rx_queues = 1;
 	f->front.port.info.tx_queues = 1;
 	set_state(f, NETIF_INITIALISING);

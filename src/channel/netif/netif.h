@@ -34,6 +34,7 @@ enum {
 	NETIF_DROP_SLOTS = 21,
 	NETIF_MAX_EXTRAS = XEN_NETIF_EXTRA_TYPE_MAX - 1,
 	NETIF_MIN_FRAME = 14,
+	NETIF_MTU_MAX = 65535 - 18, /* as Linux' netback */
 	/* Accepted and ignored: Linux' XEN_NETIF_EXTRA_TYPE_XDP, not in Xen's header (NETIF-XDP). */
 	NETIF_EXTRA_XDP = 5,
 };

@@ -2,8 +2,7 @@
 /*
  * shunt-tap: a guest that shows its vif as an ordinary Linux network device.
  *
- * A TAP device in the namespace asked for, with the vif's MAC and MTU and its carrier, and a loop that moves packets both
- * ways. What the kernel sends is read straight into memory that the host can reach, so that it is sent without a copy here;
+ * A TAP device in the namespace asked for, with the vif's MAC and MTU, and a loop that moves packets both ways. What the kernel sends is read straight into memory that the host can reach, so that it is sent without a copy here;
  * what the host delivers is written from where it was delivered. When the vif cannot take more, the TAP is not read: the
  * kernel's queue holds its senders back and nothing is lost here.
  *

@@ -115,7 +115,7 @@ struct worker {
 	unsigned proxy_nfree;
 
 	_Alignas(CACHE_LINE) _Atomic(struct call *) call;
-	_Atomic bool asleep;
+	atomic_uint asleep;
 	struct spsc messages; /* struct message *, out of cells */
 	struct message *message_cells;
 	uint32_t message_next;
@@ -238,9 +238,9 @@ static void worker_kick(struct worker *w)
 {
 	uint64_t one = 1;
 
-	/* What was put before is seen by whoever sets the flag after this. */
-	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load(&w->asleep))
+	/* An exchange of nothing, for its place in the flag's order: what was put before it is seen by whoever sets the
+	 * flag after it. */
+	if (atomic_fetch_or(&w->asleep, 0))
 		(void)!write(w->wake, &one, sizeof(one));
 }
 
@@ -536,14 +536,13 @@ static void worker_sleep(struct worker *w, uint64_t first)
 {
 	uint64_t until = MIN(first, w->now + SLEEP_MAX_MS * CLOCK_MS);
 
-	atomic_store(&w->asleep, true);
-	atomic_thread_fence(memory_order_seq_cst);
-	/* Anything that was put before it could see the flag is found now. */
+	/* Anything that was put by somebody who could not see the flag yet is found after this. */
+	(void)atomic_exchange(&w->asleep, 1);
 	if (!atomic_load(&w->call) && !take_over(w)) {
 		counter_add(&w->sleeps, 1);
 		look(w, clock_poll_ms(w->now, until));
 	}
-	atomic_store(&w->asleep, false);
+	atomic_store(&w->asleep, 0);
 }
 
 static void worker_round(struct worker *w)

@@ -275,6 +275,9 @@ static int op_region_del(struct platform *p, struct shunt_region *region)
 	err = call_simple(l, WIRE_REGION_DEL, own->first, 0, 0);
 	if (err && !l->dead)
 		return err;
+	if (!l->dead)
+		grant_table_revoke_frames(&l->grants, own->first,
+			(uint32_t)(shunt_region_size(region) / SHUNT_PAGE_SIZE));
 	own_free(own);
 	return 0;
 }

@@ -81,3 +81,20 @@ int grant_table_revoke(struct grant_table *table, grant_ref_t first, unsigned n)
 		table->hint = first;
 	return 0;
 }
+
+void grant_table_revoke_frames(struct grant_table *table, uint32_t frame, uint32_t n)
+{
+	for (uint32_t ref = GRANT_RESERVED; ref < GRANT_ENTRIES; ref++) {
+		uint64_t entry;
+
+		if (!ref_used(table, ref))
+			continue;
+		entry = atomic_load_explicit(&table->entries[ref], memory_order_relaxed);
+		if ((uint32_t)(entry >> 32) - frame >= n)
+			continue;
+		atomic_store_explicit(&table->entries[ref], 0, memory_order_release);
+		ref_set(table, ref, false);
+		if (ref < table->hint)
+			table->hint = ref;
+	}
+}

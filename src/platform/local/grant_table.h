@@ -31,3 +31,6 @@ int grant_table_grant(struct grant_table *table, domid_t to, uint32_t frame, uns
 
 /* -EBUSY: one of them is mapped by the grantee (GTF_reading, GTF_writing); none was revoked. -EINVAL: never granted. */
 int grant_table_revoke(struct grant_table *table, grant_ref_t first, unsigned n);
+
+/* Revoke every grant of frames frame .. frame + n - 1, of which none may be mapped any more. */
+void grant_table_revoke_frames(struct grant_table *table, uint32_t frame, uint32_t n);

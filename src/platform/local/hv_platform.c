@@ -116,6 +116,9 @@ static int op_region_del(struct platform *platform, struct shunt_region *region)
 	err = p->gone ? 0 : hv_region_del(p->hv, platform->domid, own->first);
 	if (err)
 		return err;
+	if (!p->gone)
+		grant_table_revoke_frames(&p->grants, own->first,
+			(uint32_t)(shunt_region_size(region) / SHUNT_PAGE_SIZE));
 	LIST_REMOVE(own, link);
 	free(own);
 	return 0;

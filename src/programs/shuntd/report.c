@@ -20,10 +20,10 @@ static json_t *count(uint64_t n)
 static json_t *said_json(const char *text)
 {
 	char clean[128];
-	size_t len = 0;
+	size_t len = strnlen(text, sizeof(clean) - 1);
 
-	for (; text[len] && len < sizeof(clean) - 1; len++)
-		clean[len] = (char)(text[len] >= ' ' && text[len] < 0x7f ? text[len] : '?');
+	for (size_t i = 0; i < len; i++)
+		clean[i] = (char)(text[i] >= ' ' && text[i] < 0x7f ? text[i] : '?');
 	clean[len] = '\0';
 	return json_string(clean);
 }

@@ -5,7 +5,7 @@
  * Each turn of a guest receives a batch, checks it and gives it back, then writes a batch and sends it. What the port
  * did not take is kept and goes first in the next turn. A frame names its flow and its place in it (the tag) and
  * carries a pattern; the receiver compares the first 64 bytes whole, and of a longer frame the tag at the beginning of
- * every further 64 bytes and in the last 8. Frames begin at changing multiples of 64 in their buffers, which are
+ * every further 64 bytes and in the last 8. Frames begin at different multiples of 64 in their buffers, which are
  * pages: otherwise all of them would share a sixty-fourth of the first-level cache.
  *
  * After the measured time nothing more is sent, and what is under way is received, so that what was sent can be
@@ -22,9 +22,12 @@
 #include <shunt/context.h>
 #include <shunt/pool.h>
 
+#include "base/prefetch.h"
+
 enum {
 	LINE = 64,
-	OFFSETS = 16,     /* of a frame in its buffer, LINE apart */
+	OFFSETS = 8,      /* of a frame in its buffer, LINE apart */
+	AHEAD = 10,       /* frames whose first line is asked for before it is written */
 	FRAME_MIN = LINE, /* bytes, without FCS */
 	FRAME_MAX = 1514,
 	CLOCK_TURNS = 16,
@@ -64,7 +67,6 @@ struct guest {
 	struct frame want; /* what it receives */
 	uint64_t place;    /* of the frame written next */
 	uint64_t expected; /* place of the frame received next */
-	unsigned offset;   /* of the frame written next, in LINEs */
 	unsigned count;    /* written and not yet sent */
 	uint32_t size;
 	struct counts counts;
@@ -92,19 +94,27 @@ static uint64_t load_tag(const uint8_t *at)
 	return tag;
 }
 
+/* Where in its buffer a frame begins: for each page another line, always the same one. */
+static size_t place_in(const uint8_t *buf)
+{
+	return ((uintptr_t)buf / 4096 % OFFSETS) * LINE;
+}
+
 static void frame_write(struct guest *guest, struct shunt_packet *packet)
 {
 	uint8_t *data = packet->data;
 
-	guest->send.tag = (guest->send.tag >> TAG_FLOW << TAG_FLOW) | guest->place++;
+	uint64_t tag = guest->send.tag | guest->place++;
+
 	memcpy(data, &guest->send, sizeof(guest->send));
+	store_tag(data + offsetof(struct frame, tag), tag);
 	packet->len = guest->size;
 	packet->head_len = guest->size;
 	if (guest->size <= FRAME_MIN)
 		return;
 	for (uint32_t at = LINE; at + sizeof(uint64_t) <= guest->size; at += LINE)
-		store_tag(data + at, guest->send.tag);
-	store_tag(data + guest->size - sizeof(uint64_t), guest->send.tag);
+		store_tag(data + at, tag);
+	store_tag(data + guest->size - sizeof(uint64_t), tag);
 }
 
 static bool frame_right(const struct guest *guest, const struct shunt_packet *packet, uint64_t *tag)
@@ -135,8 +145,6 @@ static unsigned guest_receive(struct guest *guest)
 	unsigned n = shunt_port_rx(guest->port, 0, packets, SHUNT_BATCH);
 	struct counts *counts = &guest->counts;
 
-	for (unsigned i = 0; i < n; i++)
-		__builtin_prefetch(packets[i]->data);
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t place;
 		uint64_t tag;
@@ -164,12 +172,13 @@ static void guest_send(struct guest *guest)
 	struct shunt_packet **fresh = guest->written + guest->count;
 	unsigned n = shunt_pool_take(guest->pool, fresh, SHUNT_BATCH - guest->count);
 
-	for (unsigned i = 0; i < n; i++) {
-		fresh[i]->data = fresh[i]->buf + (size_t)(guest->offset++ % OFFSETS) * LINE;
-		__builtin_prefetch(fresh[i]->data, 1);
-	}
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0, ahead = 0; i < n; i++) {
+		for (; ahead < n && ahead < i + AHEAD; ahead++) {
+			fresh[ahead]->data = fresh[ahead]->buf + place_in(fresh[ahead]->buf);
+			prefetch_write(fresh[ahead]->data);
+		}
 		frame_write(guest, fresh[i]);
+	}
 	guest->count += n;
 	n = shunt_port_tx(guest->port, 0, guest->written, guest->count);
 	guest->counts.sent += n;

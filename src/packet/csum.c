@@ -84,10 +84,12 @@ static inline __attribute__((always_inline)) uint64_t csum(
 
 	if (blocks) {
 		if (copy) {
+			/* NOLINTNEXTLINE(bugprone-branch-clone): two names for one function on other CPUs */
 			words = HAVE_AVX2() ? copy_blocks_avx2(to, from, blocks)
 					    : copy_blocks(to, from, blocks);
 			to += (size_t)blocks * BLOCK;
 		} else {
+			/* NOLINTNEXTLINE(bugprone-branch-clone) */
 			words = HAVE_AVX2() ? add_blocks_avx2(NULL, from, blocks)
 					    : add_blocks(NULL, from, blocks);
 		}

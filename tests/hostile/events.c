@@ -127,8 +127,8 @@ static void nothing(struct raw *r, unsigned arg)
 	{.name = text, .attack = nothing, .start = RAW_STATE, .keys = which, .reason = why}
 
 static const struct hostile_case cases[] = {
-	{.name = "full", .attack = full, .start = RAW_UP, .good = FRAMES_ANY, .flood = 8},
-	{.name = "blocking", .attack = blocking, .start = RAW_UP, .good = FRAMES_ANY, .flood = 8},
+	{.name = "full", .attack = full, .start = RAW_UP, .good = FRAMES_ANY, .flood = 8, .garbled = true},
+	{.name = "blocking", .attack = blocking, .start = RAW_UP, .good = FRAMES_ANY, .flood = 8, .garbled = true},
 	DEAD_END("closed", closed, 0),
 	DEAD_END("closed-by-request", closed_by_request, 0),
 	DEAD_END("shut-reading", shut, SHUT_RD),

@@ -18,7 +18,7 @@
 
 #include "world.h"
 
-enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW, LINGER_SECONDS = 20, FDS = 253 /* SCM_MAX_FD */ };
+enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW, LINGER_SECONDS = 20, WHILE_MS = 2000, FDS = 253 /* SCM_MAX_FD */ };
 
 static const struct wire_request add = {.op = WIRE_REGION_ADD, .arg = {SHUNT_PAGE_SIZE}};
 
@@ -128,21 +128,22 @@ static bool send_fd(int to, const void *bytes, size_t len, int fd)
 static void over_the_event_channel(struct raw *r, unsigned arg)
 {
 	(void)raw_send(r, 100, 0);
-	(void)send_fd(r->event, "", 1, lingering());
-	(void)raw_send(r, 100, 1);
-	(void)send_fd(r->event, "", 1, lingering());
+	for (unsigned i = 0; i < 3; i++) {
+		(void)send_fd(r->event, "", 1, lingering());
+		raw_sleep_ms(WHILE_MS / 3);
+	}
 }
 
 static void over_the_store(struct raw *r, unsigned arg)
 {
 	(void)send_fd(r->store_fd, "", 1, lingering());
-	raw_sleep_ms(100);
+	raw_sleep_ms(WHILE_MS);
 }
 
 static void as_a_region(struct raw *r, unsigned arg)
 {
 	(void)send_fd(r->socket, &add, sizeof(add), lingering());
-	raw_sleep_ms(100);
+	raw_sleep_ms(WHILE_MS);
 }
 
 static void where_none_belongs(struct raw *r, unsigned arg)
@@ -150,13 +151,13 @@ static void where_none_belongs(struct raw *r, unsigned arg)
 	const struct wire_request store = {.op = WIRE_STORE};
 
 	(void)send_fd(r->socket, &store, sizeof(store), lingering());
-	raw_sleep_ms(100);
+	raw_sleep_ms(WHILE_MS);
 }
 
 static void before_hello(struct raw *r, unsigned arg)
 {
 	(void)send_fd(r->socket, "x", 1, lingering());
-	raw_sleep_ms(100);
+	raw_sleep_ms(WHILE_MS);
 }
 
 /* More than the host has a look at before it ends the connection: the rest is in the socket when that is closed. */
@@ -164,7 +165,7 @@ static void behind_the_end(struct raw *r, unsigned arg)
 {
 	for (unsigned i = 0; i < 4; i++)
 		(void)send_fd(r->socket, "x", 1, lingering());
-	raw_sleep_ms(100);
+	raw_sleep_ms(WHILE_MS);
 }
 
 static uint64_t slowest;

@@ -175,10 +175,17 @@ static void give_away(struct raw *r, unsigned arg)
 
 static int stream(struct raw *r)
 {
+	int err = -EDQUOT;
 	int fd;
 
-	if (raw_call(r, WIRE_STORE, 0, 0, 0, NULL, &fd))
-		raw_die("no store stream");
+	/* One that was closed counts until the host has noticed. */
+	for (unsigned i = 0; i < RAW_WAIT_MS && err == -EDQUOT; i++) {
+		err = raw_call(r, WIRE_STORE, 0, 0, 0, NULL, &fd);
+		if (err == -EDQUOT)
+			raw_sleep_ms(1);
+	}
+	if (err)
+		raw_die("no store stream: %s", strerror(-err));
 	return fd;
 }
 

@@ -40,7 +40,8 @@ enum {
 	FRESH_FRAMES = 40,
 	BURST = 20,  /* each way and millisecond: 20,000 frames a second */
 	WINDOW = 128,
-	STALL_MS = 3000, /* the bystanders' longest silence */
+	STALL_MS = 1000, /* the bystanders' longest silence */
+	STALL_SANITIZED_MS = 4000,
 };
 
 static const char *const vif_names[VIFS] = {"evil", "peer", "left", "right"};
@@ -478,7 +479,7 @@ static void check_bystanders(struct world *w)
 		world_pump(w, 2);
 	if (atomic_load(&w->seen->received) == before)
 		hostile_fail(w, "bystanders: no frame arrives");
-	if (atomic_load(&w->seen->silent) > STALL_MS)
+	if (atomic_load(&w->seen->silent) > (w->sanitized ? STALL_SANITIZED_MS : STALL_MS))
 		hostile_fail(w, "bystanders: nothing arrived for %lu ms", (unsigned long)atomic_load(&w->seen->silent));
 	atomic_store(&w->seen->silent, 0);
 }
@@ -692,12 +693,25 @@ static void check_fresh(struct world *w)
 	shunt_port_close(port);
 }
 
+static void remove_dir(const struct world *w)
+{
+	static const char *const names[] = {"conf", "log", "run"};
+	char path[128];
+
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		(void)snprintf(path, sizeof(path), "%s/%s", w->dir, names[i]);
+		(void)remove(path);
+	}
+	(void)rmdir(w->dir);
+}
+
 static void check_shuntd(struct world *w)
 {
 	if (waitpid(w->shuntd, NULL, WNOHANG) == 0)
 		return;
 	hostile_fail(w, "shuntd is gone");
 	show_log(w);
+	remove_dir(w);
 	exit(1);
 }
 
@@ -755,18 +769,6 @@ static void stop_shuntd(struct world *w)
 		return;
 	hostile_fail(w, "shuntd ended with status %x", (unsigned)status);
 	(void)kill(w->shuntd, SIGKILL);
-}
-
-static void remove_dir(const struct world *w)
-{
-	static const char *const names[] = {"conf", "log", "run"};
-	char path[128];
-
-	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		(void)snprintf(path, sizeof(path), "%s/%s", w->dir, names[i]);
-		(void)remove(path);
-	}
-	(void)rmdir(w->dir);
 }
 
 static bool world_open(struct world *w, const char *shuntd)

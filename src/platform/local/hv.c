@@ -17,6 +17,7 @@
 #include "base/checked.h"
 #include "platform/local/grant_table.h"
 #include "platform/local/store.h"
+#include "platform/local/wire.h"
 
 static_assert(HV_DOMAINS_END == DOMID_FIRST_RESERVED, "reserved domain ids");
 
@@ -980,6 +981,8 @@ int hv_evtchn_alloc(struct hv *hv, domid_t domid, domid_t remote, evtchn_port_t 
 		return at;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair))
 		return -errno;
+	wire_refuse_fds(pair[0]);
+	wire_refuse_fds(pair[1]);
 	evtchn_set(domain, at, remote, pair[1]);
 	*port = (evtchn_port_t)at;
 	*fd = pair[0];

@@ -34,7 +34,8 @@ enum {
 	REQUESTS_A_TURN = 8, /* of one guest */
 	STORES_A_GUEST = 4,  /* store streams */
 	STORE_CLIENTS = 32,  /* of one store socket */
-	FDS_RECEIVED = 4,    /* room, to see that there are too many */
+	FDS_RECEIVED = 253,  /* SCM_MAX_FD: all that a message can bring */
+	DRAINED_MAX = 1024,  /* messages in a socket's queue: more than net.unix.max_dgram_qlen */
 };
 
 const char *const hv_drop_names[] = {
@@ -200,6 +201,69 @@ static void stream_drop(struct hv_server *server, struct stream *stream)
 	store_conn_free(stream->conn);
 }
 
+union fds_received {
+	struct cmsghdr align;
+	char buf[CMSG_SPACE(FDS_RECEIVED * sizeof(int))];
+};
+
+/* A socket that lingers would hold up whoever closes it last for as long as its sender likes. */
+static void fd_tame(int fd)
+{
+	const struct linger none = {0};
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+}
+
+/* The fds of a message: the only one in *fd, all closed if there are more or if some did not fit. */
+static bool fds_take(struct msghdr *msg, int *fd)
+{
+	unsigned n = 0;
+
+	*fd = -1;
+	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(msg); cmsg; cmsg = CMSG_NXTHDR(msg, cmsg)) {
+		size_t len = cmsg->cmsg_len - CMSG_LEN(0);
+
+		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t at = 0; at + sizeof(int) <= len; at += sizeof(int)) {
+			int received;
+
+			memcpy(&received, CMSG_DATA(cmsg) + at, sizeof(received));
+			fd_tame(received);
+			if (n++ == 0)
+				*fd = received;
+			else
+				(void)close(received);
+		}
+	}
+	if (n <= 1 && !(msg->msg_flags & MSG_CTRUNC))
+		return true;
+	if (*fd >= 0)
+		(void)close(*fd);
+	*fd = -1;
+	return false;
+}
+
+/*
+ * Close a guest's socket. What waits in it is taken out first: the kernel would close its fds untamed. A message may be
+ * empty, and then looks like the end; so there is only a number to stop at.
+ */
+static void socket_close(int fd)
+{
+	(void)shutdown(fd, SHUT_RDWR);
+	for (unsigned i = 0; i < DRAINED_MAX; i++) {
+		union fds_received control;
+		struct msghdr msg = {.msg_control = control.buf, .msg_controllen = sizeof(control.buf)};
+		int received;
+
+		if (recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0)
+			break;
+		if (fds_take(&msg, &received) && received >= 0)
+			(void)close(received);
+	}
+	(void)close(fd);
+}
+
 static void guest_drop(
 	struct hv_server *server, struct guest *guest, enum hv_drop which, const char *why)
 {
@@ -210,7 +274,7 @@ static void guest_drop(
 		if (guest->streams[i])
 			stream_drop(server, guest->streams[i]);
 	source_end(server, &guest->source);
-	(void)close(guest->source.fd);
+	socket_close(guest->source.fd);
 	if (guest->attached)
 		guest->gone(guest->arg, guest->domid, why ? why : hv_drop_names[which]);
 }
@@ -425,6 +489,7 @@ static int do_store(struct hv_server *server, struct guest *guest, struct answer
 		return hv_refuse(server->hv, guest->domid, HV_STORE_LIMIT, -EDQUOT);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair))
 		return -errno;
+	wire_refuse_fds(pair[0]);
 	err = stream_new(server, pair[0], guest->domid, &guest->streams[slot]);
 	if (err) {
 		(void)close(pair[1]);
@@ -544,42 +609,10 @@ static int answer_send(struct guest *guest, struct answer *answer)
 	return n < 0 ? (int)n : 0;
 }
 
-/* The fds of a message: the only one in *fd, all closed if there are more or if some did not fit. */
-static bool fds_take(struct msghdr *msg, int *fd)
-{
-	unsigned n = 0;
-
-	*fd = -1;
-	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(msg); cmsg; cmsg = CMSG_NXTHDR(msg, cmsg)) {
-		size_t len = cmsg->cmsg_len - CMSG_LEN(0);
-
-		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t at = 0; at + sizeof(int) <= len; at += sizeof(int)) {
-			int received;
-
-			memcpy(&received, CMSG_DATA(cmsg) + at, sizeof(received));
-			if (n++ == 0)
-				*fd = received;
-			else
-				(void)close(received);
-		}
-	}
-	if (n <= 1 && !(msg->msg_flags & MSG_CTRUNC))
-		return true;
-	if (*fd >= 0)
-		(void)close(*fd);
-	*fd = -1;
-	return false;
-}
-
 /* One request, if there is one: 1, 0 if there is none, or the connection was dropped and is not to be touched. */
 static int guest_request(struct hv_server *server, struct guest *guest)
 {
-	union {
-		struct cmsghdr align;
-		char buf[CMSG_SPACE(FDS_RECEIVED * sizeof(int))];
-	} control;
+	union fds_received control;
 	struct request request = {.fd = -1};
 	struct answer answer = {.fd = -1};
 	struct iovec iov = {.iov_base = &request.head, .iov_len = offsetof(struct request, nrefs)};
@@ -637,10 +670,33 @@ static void guest_process(struct hv_server *server, struct guest *guest, uint32_
 
 /* Listening */
 
+static const struct listener *source_listener(const struct source *source)
+{
+	switch (source->kind) {
+	case SOURCE_GUEST:
+		return ((const struct guest *)source)->listener;
+	case SOURCE_STORE:
+		return ((const struct stream *)source)->listener;
+	default:
+		return NULL;
+	}
+}
+
+/* The oldest one. Dropping a guest drops its streams with it, and its callback may drop more: begin again after each. */
+static struct source *client_of(struct hv_server *server, const struct listener *listener)
+{
+	struct source *source;
+
+	TAILQ_FOREACH (source, &server->sources, link)
+		if (source_listener(source) == listener)
+			return source;
+	return NULL;
+}
+
 static void refuse_connection(struct hv_server *server, int fd, enum hv_drop which)
 {
 	server->dropped[which]++;
-	(void)close(fd);
+	socket_close(fd);
 }
 
 static void guest_new(struct hv_server *server, struct listener *listener, int fd)
@@ -648,10 +704,9 @@ static void guest_new(struct hv_server *server, struct listener *listener, int f
 	struct guest *guest;
 	socklen_t len = sizeof(guest->peer);
 
-	if (listener->clients >= HV_SERVER_WAITING) {
-		refuse_connection(server, fd, HV_DROP_TOO_MANY);
-		return;
-	}
+	/* Who has waited longest with nothing to say makes room: a silent crowd does not keep the owner out. */
+	if (listener->clients >= HV_SERVER_WAITING)
+		guest_drop(server, (struct guest *)client_of(server, listener), HV_DROP_TOO_MANY, NULL);
 	guest = calloc(1, sizeof(*guest));
 	if (!guest || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &guest->peer, &len) ||
 		source_add(server, &guest->source, SOURCE_GUEST, fd, EPOLLIN | EPOLLRDHUP)) {
@@ -768,29 +823,6 @@ static void bury_unless_busy(struct hv_server *server)
 {
 	if (!server->busy)
 		bury(server);
-}
-
-static const struct listener *source_listener(const struct source *source)
-{
-	switch (source->kind) {
-	case SOURCE_GUEST:
-		return ((const struct guest *)source)->listener;
-	case SOURCE_STORE:
-		return ((const struct stream *)source)->listener;
-	default:
-		return NULL;
-	}
-}
-
-/* Dropping a guest drops its streams with it, and its callback may drop more: begin again after each. */
-static struct source *client_of(struct hv_server *server, const struct listener *listener)
-{
-	struct source *source;
-
-	TAILQ_FOREACH (source, &server->sources, link)
-		if (source_listener(source) == listener)
-			return source;
-	return NULL;
 }
 
 void hv_server_unlisten(struct hv_server *server, int fd)

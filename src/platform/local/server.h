@@ -61,7 +61,8 @@ void hv_server_process(struct hv_server *server);
 
 /*
  * Take guests from a listening, non-blocking AF_UNIX SOCK_SEQPACKET socket, which becomes the server's, also on
- * failure. At most HV_SERVER_WAITING of its connections may be without a domain. -ENOMEM, -errno of epoll_ctl.
+ * failure. At most HV_SERVER_WAITING of its connections may be without a domain; one more, and the oldest of them is
+ * dropped. -ENOMEM, -errno of epoll_ctl.
  */
 enum { HV_SERVER_WAITING = 8 };
 int hv_server_listen(

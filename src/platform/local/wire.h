@@ -64,6 +64,21 @@ static_assert(
 	offsetof(struct wire_reply, arg) == 8 && offsetof(struct wire_reply, why) == 40, "wire");
 static_assert(sizeof(grant_ref_t) == 4, "wire");
 
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83 /* Linux 6.16 */
+#endif
+
+/*
+ * Nobody can send fds to this socket: they would be closed by whoever reads the bytes that they came with, and that can
+ * take as long as their sender likes (SO_LINGER). Where the kernel does not know this, it stays possible.
+ */
+static inline void wire_refuse_fds(int fd)
+{
+	static const int none;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &none, sizeof(none));
+}
+
 /* An event is a byte. A socket that takes no more holds one already. */
 static inline void wire_event_send(int fd)
 {

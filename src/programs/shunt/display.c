@@ -39,16 +39,14 @@ static void put_value(char *cell, const json_t *value)
 	size_t i;
 
 	if (json_is_array(value)) {
-		json_array_foreach(value, i, element)
-		{
+		json_array_foreach (value, i, element) {
 			put(cell, i ? " " : "");
 			put_scalar(cell, element);
 		}
 	} else if (json_is_object(value)) {
 		bool first = true;
 
-		json_object_foreach((json_t *)value, key, element)
-		{
+		json_object_foreach ((json_t *)value, key, element) {
 			put(cell, first ? "" : " ");
 			put(cell, key);
 			put(cell, "=");
@@ -85,8 +83,7 @@ static int column_width(const json_t *rows, const char *key)
 	json_t *row;
 	size_t i;
 
-	json_array_foreach(rows, i, row)
-	{
+	json_array_foreach (rows, i, row) {
 		char cell[CELL] = "";
 
 		put_value(cell, json_object_get(row, key));
@@ -109,20 +106,18 @@ static bool write_table(FILE *out, const json_t *rows, int indent)
 
 	if (!widths)
 		return false;
-	json_object_foreach(first, key, value) widths[c++] = column_width(rows, key);
+	json_object_foreach (first, key, value)
+		widths[c++] = column_width(rows, key);
 	(void)fprintf(out, "%*s", indent, "");
 	c = 0;
-	json_object_foreach(first, key, value)
-	{
+	json_object_foreach (first, key, value) {
 		write_cell(out, key, widths[c], json_is_integer(value), c + 1 == columns);
 		c++;
 	}
-	json_array_foreach(rows, i, row)
-	{
+	json_array_foreach (rows, i, row) {
 		(void)fprintf(out, "%*s", indent, "");
 		c = 0;
-		json_object_foreach(first, key, value)
-		{
+		json_object_foreach (first, key, value) {
 			const json_t *field = json_object_get(row, key);
 			char cell[CELL] = "";
 
@@ -141,13 +136,11 @@ static bool write_object(FILE *out, json_t *object, int indent)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach(object, key, value)
-	{
+	json_object_foreach (object, key, value) {
 		if (strlen(key) > width)
 			width = strlen(key);
 	}
-	json_object_foreach(object, key, value)
-	{
+	json_object_foreach (object, key, value) {
 		bool nested = json_is_object(value) && json_object_size(value);
 		char cell[CELL] = "";
 
@@ -187,8 +180,7 @@ bool display_checks(FILE *out, const json_t *checks)
 	json_t *check;
 	size_t i;
 
-	json_array_foreach(checks, i, check)
-	{
+	json_array_foreach (checks, i, check) {
 		const char *status = json_string_value(json_object_get(check, "status"));
 		char what[CELL] = "";
 		char value[CELL] = "";

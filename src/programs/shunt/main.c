@@ -165,8 +165,7 @@ static enum exit_code doctor(const struct invocation *run)
 	else
 		doctor_check(checks, "fail", "shuntd", "cannot be asked", error.text, error.cure);
 	json_decref(result);
-	json_array_foreach(checks, i, check)
-	{
+	json_array_foreach (checks, i, check) {
 		const char *status = json_string_value(json_object_get(check, "status"));
 
 		failed += status && !strcmp(status, "fail");

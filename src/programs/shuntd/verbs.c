@@ -81,8 +81,7 @@ static bool take_settings(json_t *args, settings_set_fn *put, void *settings, st
 	const char *key;
 	json_t *value;
 
-	json_object_foreach(args, key, value)
-	{
+	json_object_foreach (args, key, value) {
 		char number[32];
 		const char *text = json_string_value(value);
 
@@ -314,8 +313,7 @@ static const struct verb *request_check(const json_t *request, json_t **args, st
 		(void)fault_set(fault, "name", "name is missing");
 		return NULL;
 	}
-	json_object_foreach(*args, key, value)
-	{
+	json_object_foreach (*args, key, value) {
 		if (verb->args == VERB_NO_ARGS ||
 			(verb->args == VERB_NAME && strcmp(key, "name") != 0)) {
 			(void)fault_set(

@@ -146,7 +146,7 @@ def devices(kind, run, ring):
             log2 = ring.bit_length() - 1
             common = f"id={i},socket={socket},socket-abstract=no,rsize={log2}"
             switch += ["--vdev", f"net_memif{i},role=server,{common}"]
-            guest += ["--vdev", f"net_memif{i},role=client,{common}"]
+            guest += ["--vdev", f"net_memif{i},role=client,zero-copy=yes,{common}"]
         else:
             switch += ["--vdev", f"net_vhost{i},iface={socket},queues=1"]
             guest += ["--vdev", f"virtio_user{i},path={socket},queues=1,queue_size={ring}"]

@@ -326,6 +326,7 @@ void vif_detach(struct vif *vif, const char *why)
 		stats_keep(&vif->past, &backend->back.port);
 		netif_backend_free(backend);
 		vif->backend = NULL;
+		(void)vswitch_mcast_reset(host->config.sw, (unsigned)vif->port_id);
 		(void)snprintf(path, sizeof(path), "/local/domain/%u/backend/vif/%u", p->domid,
 			vif->domid);
 		(void)p->ops->store_rm(p, 0, path);

@@ -369,7 +369,8 @@ static void take_run(struct worker *w, unsigned from, struct handoff *const *cel
 		struct proxy *proxy = w->proxy_free[--w->proxy_nfree];
 		struct shunt_packet *original = cells[i]->packet;
 
-		proxy->packet = *original;
+		/* Up to its holders, which are its owner's to count. */
+		memcpy(&proxy->packet, original, offsetof(struct shunt_packet, refs));
 		for (unsigned s = 0; s < original->nsegs; s++)
 			proxy->segs[s] = (struct shunt_seg){
 				original->segs[s].data, NULL, original->segs[s].len};

@@ -5,6 +5,8 @@
  * others, which the host writes and never reads back, or only reads as a wish, changes nothing for anybody.
  * And rings that are not two: both in one page, or the ring page posted as a buffer.
  */
+#include <stdio.h>
+
 #include "world.h"
 
 enum { AHEAD_1, AHEAD_TOO_FAR, AHEAD_HALF, BACK_1 };
@@ -95,6 +97,39 @@ static void ring_as_frame(struct raw *r, unsigned arg)
 	raw_await(r, 100, RAW_ANY);
 }
 
+/* Two queues; the second is broken while the first is busy. */
+static void second_queue(struct raw *r, unsigned arg)
+{
+	enum { TX_2 = RAW_PAGES - 2, RX_2 = RAW_PAGES - 1 };
+	struct ring_header *tx = (struct ring_header *)(void *)(r->pages + (size_t)TX_2 * SHUNT_PAGE_SIZE);
+	struct wire_reply reply;
+	char text[16];
+	int event;
+
+	if (raw_call(r, WIRE_EVTCHN_ALLOC, 0, 0, 0, &reply, &event))
+		raw_die("no second event channel");
+	for (unsigned i = 0; i < 6; i++) {
+		static const char *const keys[] = {"queue-0/tx-ring-ref", "queue-0/rx-ring-ref", "queue-0/event-channel",
+			"queue-1/tx-ring-ref", "queue-1/rx-ring-ref", "queue-1/event-channel"};
+		const unsigned values[] = {RAW_REF + RAW_PAGE_TX_RING, RAW_REF + RAW_PAGE_RX_RING, r->port, RAW_REF + TX_2,
+			RAW_REF + RX_2, (unsigned)reply.arg[0]};
+
+		(void)snprintf(text, sizeof(text), "%u", values[i]);
+		if (raw_write(r, keys[i], text))
+			raw_die("cannot write %s", keys[i]);
+	}
+	if (raw_write(r, "multi-queue-num-queues", "2") || raw_write(r, "state", "4") ||
+		!raw_await_state(r, 1u << XenbusStateConnected, RAW_WAIT_MS))
+		raw_die("two queues did not connect");
+	for (unsigned i = 0; i < 200; i++) {
+		raw_frame(r, raw_tx_page(r, i), 300, i);
+		raw_slot(r, raw_tx_ref(i), 0, 0, i, 300);
+		raw_push(r);
+	}
+	atomic_store(&tx->req_prod, 1000);
+	wire_event_send(event);
+}
+
 static const struct raw_key same_page[] = {{"rx-ring-ref", "16"}, {NULL, NULL}};
 _Static_assert(RAW_REF + RAW_PAGE_TX_RING == 16, "named in a key");
 
@@ -155,7 +190,14 @@ static const struct hostile_case cases[] = {
 		.good = FRAMES_ANY,
 		.flood = 8,
 		.may_quarantine = true},
+	{.name = "second-queue",
+		.attack = second_queue,
+		.start = RAW_KEYS,
+		.reason = "queue 1: TX request producer is impossible",
+		.good = FRAMES_ANY,
+		.garbled = true,
+		.flood = 4},
 	{.name = "ring-as-frame", .attack = ring_as_frame, .start = RAW_UP, .drop = "spoof-mac", .good = 0},
 };
 
-const struct hostile_group group_indices = {.name = "indices", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 2};
+const struct hostile_group group_indices = {.name = "indices", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 2, .queues = 2};

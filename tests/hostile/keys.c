@@ -155,7 +155,7 @@ static const struct hostile_case cases[] = {
 	{.name = "tx-worse-start", .attack = bad_start, .arg = 2, .start = RAW_KEYS, .reason = "TX ring is out of bounds"},
 	{.name = "late-start", .attack = late_start, .start = RAW_KEYS, .good = 1},
 	{.name = "odd-mtu", .attack = nothing, .start = RAW_UP, .keys = mtu_odd},
-	{.name = "flap", .attack = flap, .arg = 100, .start = RAW_UP, .good = 1, .flood = 4},
+	{.name = "flap", .attack = flap, .arg = 1000, .start = RAW_UP, .good = 1, .flood = 4},
 	{.name = "flap-blindly", .attack = flap_blindly, .arg = 1000, .start = RAW_UP, .may_quarantine = true, .flood = 4},
 	{.name = "flap-from-the-start", .attack = flap_blindly, .arg = 300, .start = RAW_STORE, .may_quarantine = true},
 	{.name = "remove-all", .attack = remove_all, .start = RAW_UP, .may_quarantine = true, .flood = 4},

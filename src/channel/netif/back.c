@@ -558,7 +558,8 @@ static void reader_copy(struct reader *r, uint8_t *to, uint32_t len)
 	while (len) {
 		uint32_t n = MIN(len, r->left);
 
-		memcpy(to, r->at, n);
+		/* Guests can make the two sides one memory. */
+		memmove(to, r->at, n);
 		to += n;
 		len -= n;
 		r->at += n;
@@ -680,7 +681,7 @@ static void rx_put_run(struct netif_back_queue *q, struct shunt_packet **packets
 		else
 			memcpy(to, packet->data, packet->head_len);
 		if (packet->nsegs)
-			memcpy(to + packet->head_len, packet->segs[0].data, packet->segs[0].len);
+			memmove(to + packet->head_len, packet->segs[0].data, packet->segs[0].len);
 		bytes += packet->len;
 		rx_respond(q, (uint16_t)reqs[i], 0, rx_flags(packet), (int16_t)packet->len);
 	}

@@ -44,7 +44,7 @@ static void test_plain(void **state)
 		raw_open(&r, starts[s]);
 		for (unsigned i = 0; i < 300; i++) {
 			uint16_t len = (uint16_t)(14 + i * 13);
-			uint16_t offset = (uint16_t)(i % 2 ? SHUNT_PAGE_SIZE - len : i);
+			uint16_t offset = (uint16_t)(i % 2 ? SHUNT_PAGE_SIZE - len : 0);
 
 			memset(raw_page(&r, RAW_DATA), (int)i, SHUNT_PAGE_SIZE);
 			raw_tx_slot(&r, RAW_DATA, offset, 0, (uint16_t)(i * 7 % 256), len);
@@ -668,7 +668,12 @@ static void test_out_of_order(void **state)
 		}
 	}
 	(void)raw_tx_publish(&r);
-	assert_int_equal(shunt_port_rx(r.port, 0, packets, 12), 12);
+	for (unsigned got = 0; got < 12;) {
+		unsigned n = shunt_port_rx(r.port, 0, packets + got, 12 - got);
+
+		assert_true(n > 0);
+		got += n;
+	}
 	assert_int_equal(r.q->outstanding, 12);
 	for (unsigned i = 0; i < 12; i++)
 		shunt_packets_release(&packets[i * 5 % 12], 1);

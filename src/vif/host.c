@@ -320,19 +320,17 @@ void vif_detach(struct vif *vif, const char *why)
 
 	if (vif->backend) {
 		struct netif_backend *backend = vif->backend;
-		bool lied = backend->broken[0];
 
 		op_stop(vif, backend); /* from here on its counters stand still */
 		stats_keep(&vif->past, &backend->back.port);
 		netif_backend_free(backend);
 		vif->backend = NULL;
 		(void)vswitch_mcast_reset(host->config.sw, (unsigned)vif->port_id);
-		(void)snprintf(path, sizeof(path), "/local/domain/%u/backend/vif/%u", p->domid,
-			vif->domid);
-		(void)p->ops->store_rm(p, 0, path);
-		if (lied)
-			why = vif->reason; /* worth more than how the connection ended */
 	}
+	(void)snprintf(path, sizeof(path), "/local/domain/%u/backend/vif/%u", p->domid, vif->domid);
+	(void)p->ops->store_rm(p, 0, path);
+	if (vif->state == VIF_QUARANTINED)
+		why = vif->reason; /* worth more than how the connection ended */
 	hv_domain_destroy(host->config.hv, vif->domid);
 	vif->domid = 0;
 	vif->pid = 0;

@@ -29,7 +29,8 @@ static void second(struct raw *r, unsigned arg)
 		struct raw other = {.path = r->path};
 		struct wire_reply reply = {0};
 
-		if (hello(&other, &reply) != -EBUSY || !strstr(reply.why, "already attached by pid"))
+		if (hello(&other, &reply) != -EBUSY ||
+			!strstr(reply.why, "already attached by pid"))
 			raw_die("a second guest was answered '%s'", reply.why);
 		(void)close(other.socket);
 		(void)raw_send(r, 100, i);
@@ -49,9 +50,11 @@ static void other_user(struct raw *r, unsigned arg)
 		struct raw other = {.path = r->path};
 		struct wire_reply reply = {0};
 
-		if (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) || setresuid(NOBODY, NOBODY, NOBODY))
+		if (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) ||
+			setresuid(NOBODY, NOBODY, NOBODY))
 			_exit(1);
-		if (hello(&other, &reply) != -EPERM || !strstr(reply.why, "uid 65534 may not attach"))
+		if (hello(&other, &reply) != -EPERM ||
+			!strstr(reply.why, "uid 65534 may not attach"))
 			raw_die("user 65534 was answered '%s'", reply.why);
 		_exit(0);
 	}
@@ -126,7 +129,8 @@ static void garbage(struct raw *r, unsigned which)
 		request(r, (struct wire_request){.op = 0xffff});
 		break;
 	case 6:
-		request(r, (struct wire_request){.op = WIRE_HELLO, .zero = 1, .arg = {WIRE_VERSION}});
+		request(r,
+			(struct wire_request){.op = WIRE_HELLO, .zero = 1, .arg = {WIRE_VERSION}});
 		break;
 	case 7:
 		request(r, (struct wire_request){.op = WIRE_HELLO, .arg = {WIRE_VERSION, 1}});
@@ -138,7 +142,8 @@ static void garbage(struct raw *r, unsigned which)
 		request(r, (struct wire_request){.op = WIRE_STORE});
 		break;
 	case 10:
-		request(r, (struct wire_request){.op = WIRE_HELLO, .arg = {WIRE_VERSION}}); /* the second */
+		request(r, (struct wire_request){
+				   .op = WIRE_HELLO, .arg = {WIRE_VERSION}}); /* the second */
 		break;
 	case 11:
 		send_bytes(r, zeros, 0);
@@ -176,19 +181,36 @@ static void noise(struct raw *r, unsigned seed)
 			for (unsigned k = 0; k < sizeof(d); k++)
 				bytes[k] = rand_r(&seed) & 7 ? 0 : (uint8_t)rand_r(&seed);
 			d.head.op = (uint16_t)(rand_r(&seed) % (WIRE_OPS + 1));
-			(void)send(fd, &d, i & 1 ? sizeof(d.head) : (unsigned)rand_r(&seed) % sizeof(d), MSG_DONTWAIT | MSG_NOSIGNAL);
+			(void)send(fd, &d,
+				i & 1 ? sizeof(d.head) : (unsigned)rand_r(&seed) % sizeof(d),
+				MSG_DONTWAIT | MSG_NOSIGNAL);
 		}
 		(void)close(fd);
 	}
 }
 
-#define GARBAGE(text, which, step, why)                                                                     \
-	{.name = text, .attack = garbage, .arg = which, .start = step, .refusal = why, .gone = true}
+#define GARBAGE(text, which, step, why)                                                            \
+	{                                                                                          \
+		.name = text, .attack = garbage, .arg = which, .start = step, .refusal = why,      \
+		.gone = true                                                                       \
+	}
 
 static const struct hostile_case cases[] = {
-	{.name = "second", .attack = second, .start = RAW_UP, .refusal = "attach-refused", .good = 20},
-	{.name = "other-user", .attack = other_user, .start = RAW_NOTHING, .refusal = "attach-refused", .gone = true},
-	{.name = "crowd", .attack = crowd, .arg = CROWD, .start = RAW_NOTHING, .refusal = "too-many-connections"},
+	{.name = "second",
+		.attack = second,
+		.start = RAW_UP,
+		.refusal = "attach-refused",
+		.good = 20},
+	{.name = "other-user",
+		.attack = other_user,
+		.start = RAW_NOTHING,
+		.refusal = "attach-refused",
+		.gone = true},
+	{.name = "crowd",
+		.attack = crowd,
+		.arg = CROWD,
+		.start = RAW_NOTHING,
+		.refusal = "too-many-connections"},
 	GARBAGE("one-byte", 0, RAW_CONNECTED, "short-request"),
 	GARBAGE("a-byte-short", 1, RAW_CONNECTED, "short-request"),
 	GARBAGE("too-long", 2, RAW_CONNECTED, "oversized-request"),
@@ -206,4 +228,5 @@ static const struct hostile_case cases[] = {
 	{.name = "noise", .attack = noise, .arg = 1, .start = RAW_NOTHING, .gone = true},
 };
 
-const struct hostile_group group_attach = {.name = "attach", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 1};
+const struct hostile_group group_attach = {
+	.name = "attach", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 1};

@@ -30,20 +30,22 @@ static const struct shape shapes[] = {
 	{"ICMP", 100, {8, 0, 0x45, 0, 0, 86, [11] = 1}},
 	{"IPv6 cut", 50, {0x86, 0xdd, 0x60}},
 	{"IPv6 options without end", 1500, {0x86, 0xdd, 0x60, 0, 0, 0, 5, 0xff, 0, 64}},
-	{"IPv6 option longer than the frame", 100, {0x86, 0xdd, 0x60, 0, 0, 0, 0, 46, 0, 64, [42] = 17, [43] = 255}},
+	{"IPv6 option longer than the frame", 100,
+		{0x86, 0xdd, 0x60, 0, 0, 0, 0, 46, 0, 64, [42] = 17, [43] = 255}},
 	{"VLAN in VLAN", 100, {0x81, 0, 0, 5, 0x81, 0, 0, 6, 0x81, 0, 0, 7}},
 	{"VLAN cut", 16, {0x81, 0, 0, 5}},
 };
 
 static unsigned flags_of(unsigned n)
 {
-	static const unsigned flags[] = {
-		NETTXF_csum_blank, NETTXF_csum_blank | NETTXF_data_validated, NETTXF_csum_blank | NETTXF_extra_info};
+	static const unsigned flags[] = {NETTXF_csum_blank,
+		NETTXF_csum_blank | NETTXF_data_validated, NETTXF_csum_blank | NETTXF_extra_info};
 
 	return flags[n % ARRAY_SIZE(flags)];
 }
 
-static unsigned put(struct raw *r, unsigned page, unsigned len, unsigned flags, unsigned mss, unsigned type)
+static unsigned put(
+	struct raw *r, unsigned page, unsigned len, unsigned flags, unsigned mss, unsigned type)
 {
 	const uint8_t gso[6] = {(uint8_t)mss, (uint8_t)(mss >> 8), (uint8_t)type};
 
@@ -59,7 +61,8 @@ static void listed_shapes(struct raw *r, unsigned arg)
 		for (unsigned f = 0; f < 3; f++) {
 			memset(raw_tx_page(r, 0), 0, shapes[i].len);
 			raw_frame(r, raw_tx_page(r, 0), 20, 0);
-			memcpy(raw_tx_page(r, 0) + 12, shapes[i].bytes, MIN(sizeof(shapes[i].bytes), shapes[i].len - 12));
+			memcpy(raw_tx_page(r, 0) + 12, shapes[i].bytes,
+				MIN(sizeof(shapes[i].bytes), shapes[i].len - 12));
 			unsigned n = put(r, 0, shapes[i].len, flags_of(f), 100, 1 + f % 2);
 
 			raw_push(r);
@@ -90,7 +93,8 @@ static unsigned random_frame(struct raw *r, unsigned page, unsigned *seed)
 		at[21] = 0;
 		at[23] = rand_r(seed) & 1 ? 6 : 17;
 	}
-	return put(r, page, len, flags_of((unsigned)rand_r(seed)), 1 + (unsigned)rand_r(seed) % 1000, 1 + (unsigned)rand_r(seed) % 2);
+	return put(r, page, len, flags_of((unsigned)rand_r(seed)),
+		1 + (unsigned)rand_r(seed) % 1000, 1 + (unsigned)rand_r(seed) % 2);
 }
 
 static void random_shapes(struct raw *r, unsigned seed)
@@ -108,9 +112,24 @@ static void random_shapes(struct raw *r, unsigned seed)
 
 static const struct hostile_case cases[] = {
 	{.name = "listed", .attack = listed_shapes, .start = RAW_UP, .drop = "csum", .good = 1},
-	{.name = "random", .attack = random_shapes, .arg = 1, .start = RAW_UP, .drop = "csum", .good = 1, .garbled = true},
-	{.name = "random-2", .attack = random_shapes, .arg = 2, .start = RAW_UP, .drop = "csum", .good = 1, .garbled = true},
+	{.name = "random",
+		.attack = random_shapes,
+		.arg = 1,
+		.start = RAW_UP,
+		.drop = "csum",
+		.good = 1,
+		.garbled = true},
+	{.name = "random-2",
+		.attack = random_shapes,
+		.arg = 2,
+		.start = RAW_UP,
+		.drop = "csum",
+		.good = 1,
+		.garbled = true},
 };
 
-const struct hostile_group group_checksums = {
-	.name = "checksums", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 2, .plain_peer = true};
+const struct hostile_group group_checksums = {.name = "checksums",
+	.cases = cases,
+	.n = ARRAY_SIZE(cases),
+	.workers = 2,
+	.plain_peer = true};

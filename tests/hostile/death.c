@@ -36,7 +36,9 @@ static void die_in(struct raw *r, void (*busy)(struct raw *r), enum raw_step ste
 		for (unsigned i = 0; i < RAW_WAIT_MS; i++) {
 			struct raw probe = {.socket = raw_connect(r->path)};
 			struct wire_reply reply;
-			int err = probe.socket < 0 ? -1 : raw_call(&probe, WIRE_HELLO, WIRE_VERSION, 0, 0, &reply, NULL);
+			int err = probe.socket < 0 ? -1
+						   : raw_call(&probe, WIRE_HELLO, WIRE_VERSION, 0,
+							     0, &reply, NULL);
 
 			(void)close(probe.socket);
 			if (err == 0)
@@ -75,8 +77,10 @@ static void requests(struct raw *r)
 		char buf[CMSG_SPACE(sizeof(int))];
 	} control = {0};
 	struct iovec iov = {(void *)(uintptr_t)&add, sizeof(add)};
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf)};
+	struct msghdr msg = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf)};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
 
 	cmsg->cmsg_level = SOL_SOCKET;
@@ -132,15 +136,15 @@ static void half_dead(struct raw *r, unsigned arg)
 	}
 }
 
-#define DEATH(step)                                                                                         \
-	{                                                                                                    \
-		.name = "at-" #step, .attack = nothing, .start = step, .flood = 4, .gone = step < RAW_HELLO, \
-		.good = FRAMES_ANY                                                                           \
+#define DEATH(step)                                                                                \
+	{                                                                                          \
+		.name = "at-" #step, .attack = nothing, .start = step, .flood = 4,                 \
+		.gone = step < RAW_HELLO, .good = FRAMES_ANY                                       \
 	}
-#define DEATH_IN(text, fn)                                                                                  \
-	{                                                                                                    \
-		.name = text, .attack = fn, .start = RAW_NOTHING, .flood = 8, .gone = true, .good = FRAMES_ANY, \
-		.garbled = true                                                                              \
+#define DEATH_IN(text, fn)                                                                         \
+	{                                                                                          \
+		.name = text, .attack = fn, .start = RAW_NOTHING, .flood = 8, .gone = true,        \
+		.good = FRAMES_ANY, .garbled = true                                                \
 	}
 
 static const struct hostile_case cases[] = {
@@ -157,7 +161,13 @@ static const struct hostile_case cases[] = {
 	DEATH_IN("mid-requests", mid_requests),
 	DEATH_IN("mid-store", mid_store),
 	DEATH_IN("mid-handshake", mid_handshake),
-	{.name = "half-dead", .attack = half_dead, .start = RAW_UP, .gone = true, .good = FRAMES_ANY, .garbled = true},
+	{.name = "half-dead",
+		.attack = half_dead,
+		.start = RAW_UP,
+		.gone = true,
+		.good = FRAMES_ANY,
+		.garbled = true},
 };
 
-const struct hostile_group group_death = {.name = "death", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 2};
+const struct hostile_group group_death = {
+	.name = "death", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 2};

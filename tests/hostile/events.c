@@ -18,7 +18,8 @@ static void full(struct raw *r, unsigned arg)
 	static const char bytes[4096];
 
 	/* Towards the host too. */
-	while (send(r->event, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_NOSIGNAL) > 0 && raw_ms() < end)
+	while (send(r->event, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_NOSIGNAL) > 0 &&
+		raw_ms() < end)
 		;
 	for (unsigned n = 0; raw_ms() < end; n++) {
 		if (r->tx_prod - atomic_load(&r->tx->rsp_prod) > 200)
@@ -88,7 +89,9 @@ static void judge_cpu(struct world *w, unsigned arg)
 	double cpu = (world_cpu(w) - cpu_before) * 1000 / (double)(raw_ms() - ms_before);
 
 	if (!w->sanitized && cpu > w->quiet_cpu + 0.3)
-		hostile_fail(w, "a dead event channel costs shuntd %.2f of a CPU, before it used %.2f", cpu, w->quiet_cpu);
+		hostile_fail(w,
+			"a dead event channel costs shuntd %.2f of a CPU, before it used %.2f", cpu,
+			w->quiet_cpu);
 	ms_before = 0;
 }
 
@@ -107,9 +110,10 @@ static void too_many(struct raw *r, unsigned arg)
 }
 
 /* One port for both directions; a port that is none; one that was bound already. */
-static const struct raw_key both_the_same[] = {
-	{"event-channel", NULL}, {"event-channel-tx", "1"}, {"event-channel-rx", "1"}, {NULL, NULL}};
-static const struct raw_key only_tx[] = {{"event-channel", NULL}, {"event-channel-tx", "1"}, {NULL, NULL}};
+static const struct raw_key both_the_same[] = {{"event-channel", NULL}, {"event-channel-tx", "1"},
+	{"event-channel-rx", "1"}, {NULL, NULL}};
+static const struct raw_key only_tx[] = {
+	{"event-channel", NULL}, {"event-channel-tx", "1"}, {NULL, NULL}};
 static const struct raw_key no_such[] = {{"event-channel", "77"}, {NULL, NULL}};
 static const struct raw_key garbage[] = {{"event-channel", "one"}, {NULL, NULL}};
 static const struct raw_key huge[] = {{"event-channel", "18446744073709551617"}, {NULL, NULL}};
@@ -118,17 +122,29 @@ static void nothing(struct raw *r, unsigned arg)
 {
 }
 
-#define DEAD_END(text, fn, how)                                                                             \
-	{                                                                                                    \
-		.name = text, .attack = fn, .arg = how, .start = RAW_UP, .good = FRAMES_ANY, .flood = 4,     \
-		.meanwhile = measure, .judge = judge_cpu                                                     \
+#define DEAD_END(text, fn, how)                                                                    \
+	{                                                                                          \
+		.name = text, .attack = fn, .arg = how, .start = RAW_UP, .good = FRAMES_ANY,       \
+		.flood = 4, .meanwhile = measure, .judge = judge_cpu                               \
 	}
-#define KEYS(text, which, why)                                                                              \
-	{.name = text, .attack = nothing, .start = RAW_STATE, .keys = which, .reason = why}
+#define KEYS(text, which, why)                                                                     \
+	{                                                                                          \
+		.name = text, .attack = nothing, .start = RAW_STATE, .keys = which, .reason = why  \
+	}
 
 static const struct hostile_case cases[] = {
-	{.name = "full", .attack = full, .start = RAW_UP, .good = FRAMES_ANY, .flood = 8, .garbled = true},
-	{.name = "blocking", .attack = blocking, .start = RAW_UP, .good = FRAMES_ANY, .flood = 8, .garbled = true},
+	{.name = "full",
+		.attack = full,
+		.start = RAW_UP,
+		.good = FRAMES_ANY,
+		.flood = 8,
+		.garbled = true},
+	{.name = "blocking",
+		.attack = blocking,
+		.start = RAW_UP,
+		.good = FRAMES_ANY,
+		.flood = 8,
+		.garbled = true},
 	DEAD_END("closed", closed, 0),
 	DEAD_END("closed-by-request", closed_by_request, 0),
 	DEAD_END("shut-reading", shut, SHUT_RD),
@@ -142,4 +158,5 @@ static const struct hostile_case cases[] = {
 	KEYS("huge-port", huge, "event-channel: not a number"),
 };
 
-const struct hostile_group group_events = {.name = "events", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 1};
+const struct hostile_group group_events = {
+	.name = "events", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 1};

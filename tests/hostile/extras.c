@@ -79,7 +79,8 @@ static void harmless(struct raw *r, unsigned arg)
 
 static void multicast(struct raw *r, unsigned type, unsigned group)
 {
-	const uint8_t mac[6] = {1, 0, 0x5e, (uint8_t)(group >> 16), (uint8_t)(group >> 8), (uint8_t)group};
+	const uint8_t mac[6] = {
+		1, 0, 0x5e, (uint8_t)(group >> 16), (uint8_t)(group >> 8), (uint8_t)group};
 
 	raw_slot(r, UINT32_MAX, 0, NETTXF_extra_info, 0, 0);
 	raw_extra(r, type, 0, mac);
@@ -96,7 +97,8 @@ static void multicast_add_flood(struct raw *r, unsigned arg)
 		raw_push(r);
 		for (unsigned i = 0; i < 128; i++) {
 			raw_await(r, 1, RAW_ANY);
-			refused += netif_tx_slot(r->tx, r->tx_cons - 1)->rsp.status == NETIF_RSP_ERROR;
+			refused +=
+				netif_tx_slot(r->tx, r->tx_cons - 1)->rsp.status == NETIF_RSP_ERROR;
 		}
 	}
 	if (refused < 3500)
@@ -111,7 +113,10 @@ static void multicast_churn(struct raw *r, unsigned arg)
 
 	for (unsigned n = 0; raw_ms() < end; n++) {
 		for (unsigned i = 0; i < 60; i++)
-			multicast(r, i % 2 ? XEN_NETIF_EXTRA_TYPE_MCAST_DEL : XEN_NETIF_EXTRA_TYPE_MCAST_ADD, (n * i) % 100);
+			multicast(r,
+				i % 2 ? XEN_NETIF_EXTRA_TYPE_MCAST_DEL
+				      : XEN_NETIF_EXTRA_TYPE_MCAST_ADD,
+				(n * i) % 100);
 		/* A unicast address; a real slot that announces more. */
 		raw_slot(r, 0, 0, NETTXF_extra_info, 0, 0);
 		raw_extra(r, XEN_NETIF_EXTRA_TYPE_MCAST_ADD, 0, r->mac);
@@ -125,7 +130,8 @@ static void multicast_churn(struct raw *r, unsigned arg)
 static void multicast_with_data(struct raw *r, unsigned arg)
 {
 	raw_slot(r, UINT32_MAX, 4096, NETTXF_extra_info | NETTXF_more_data, 0, 65535);
-	raw_extra(r, XEN_NETIF_EXTRA_TYPE_MCAST_ADD, XEN_NETIF_EXTRA_FLAG_MORE, (const uint8_t[6]){1, 2, 3, 4, 5, 6});
+	raw_extra(r, XEN_NETIF_EXTRA_TYPE_MCAST_ADD, XEN_NETIF_EXTRA_FLAG_MORE,
+		(const uint8_t[6]){1, 2, 3, 4, 5, 6});
 	raw_extra(r, XEN_NETIF_EXTRA_TYPE_MCAST_DEL, 0, (const uint8_t[6]){1, 2, 3, 4, 5, 6});
 	for (unsigned i = 0; i < 4; i++)
 		raw_slot(r, UINT32_MAX, 0, i < 3 ? NETTXF_more_data : 0, i, 60);
@@ -148,36 +154,73 @@ static void gso_tiny(struct raw *r, unsigned mss)
 	at[14 + 9] = 6;
 	at[14 + 20 + 12] = 5 << 4;
 	for (unsigned round = 0; round < 200; round++) {
-		raw_slot(r, raw_tx_ref(0), 0, NETTXF_csum_blank | NETTXF_extra_info | NETTXF_more_data, 0, LEN);
+		raw_slot(r, raw_tx_ref(0), 0,
+			NETTXF_csum_blank | NETTXF_extra_info | NETTXF_more_data, 0, LEN);
 		raw_extra(r, XEN_NETIF_EXTRA_TYPE_GSO, 0, bytes);
 		for (unsigned i = 1; i < SLOTS; i++)
 			raw_slot(r, raw_tx_ref(i), 0, i + 1 < SLOTS ? NETTXF_more_data : 0, i,
-				i + 1 < SLOTS ? SHUNT_PAGE_SIZE : LEN - 14 * SHUNT_PAGE_SIZE - 1000);
+				i + 1 < SLOTS ? SHUNT_PAGE_SIZE
+					      : LEN - 14 * SHUNT_PAGE_SIZE - 1000);
 		raw_push(r);
 		raw_await(r, SLOTS + 1, RAW_ANY);
 	}
 	(void)raw_send(r, 100, 1);
 }
 
-#define GSO(text, size, type)                                                                               \
-	{                                                                                                    \
-		.name = text, .attack = gso, .arg = (unsigned)(size) << 8 | (type), .start = RAW_UP, .reason = "GSO of type" \
+#define GSO(text, size, type)                                                                      \
+	{                                                                                          \
+		.name = text, .attack = gso, .arg = (unsigned)(size) << 8 | (type),                \
+		.start = RAW_UP, .reason = "GSO of type"                                           \
 	}
 
 static const struct hostile_case cases[] = {
-	{.name = "type-0", .attack = of_type, .arg = 0, .start = RAW_UP, .reason = "extra of type 0"},
-	{.name = "type-6", .attack = of_type, .arg = 6, .start = RAW_UP, .reason = "extra of type 6"},
-	{.name = "type-255", .attack = of_type, .arg = 255, .start = RAW_UP, .reason = "extra of type 255"},
-	{.name = "missing", .attack = missing, .start = RAW_UP, .reason = "announced and not on the ring"},
-	{.name = "missing-next", .attack = missing_next, .start = RAW_UP, .reason = "announced and not on the ring"},
-	{.name = "endless", .attack = endless, .arg = 200, .start = RAW_UP, .reason = "more than 5 extras"},
-	{.name = "endless-and-cut-off", .attack = endless, .arg = 6, .start = RAW_UP, .reason = "extras"},
+	{.name = "type-0",
+		.attack = of_type,
+		.arg = 0,
+		.start = RAW_UP,
+		.reason = "extra of type 0"},
+	{.name = "type-6",
+		.attack = of_type,
+		.arg = 6,
+		.start = RAW_UP,
+		.reason = "extra of type 6"},
+	{.name = "type-255",
+		.attack = of_type,
+		.arg = 255,
+		.start = RAW_UP,
+		.reason = "extra of type 255"},
+	{.name = "missing",
+		.attack = missing,
+		.start = RAW_UP,
+		.reason = "announced and not on the ring"},
+	{.name = "missing-next",
+		.attack = missing_next,
+		.start = RAW_UP,
+		.reason = "announced and not on the ring"},
+	{.name = "endless",
+		.attack = endless,
+		.arg = 200,
+		.start = RAW_UP,
+		.reason = "more than 5 extras"},
+	{.name = "endless-and-cut-off",
+		.attack = endless,
+		.arg = 6,
+		.start = RAW_UP,
+		.reason = "extras"},
 	GSO("gso-size-0", 0, XEN_NETIF_GSO_TYPE_TCPV4),
 	GSO("gso-type-0", 500, 0),
 	GSO("gso-type-3", 500, 3),
 	{.name = "gso-without-csum", .attack = gso_without_csum, .start = RAW_UP, .drop = "gso"},
-	{.name = "gso-of-no-ip", .attack = gso, .arg = 500 << 8 | XEN_NETIF_GSO_TYPE_TCPV4, .start = RAW_UP, .drop = "gso"},
-	{.name = "gso-of-no-ip6", .attack = gso, .arg = 500 << 8 | XEN_NETIF_GSO_TYPE_TCPV6, .start = RAW_UP, .drop = "gso"},
+	{.name = "gso-of-no-ip",
+		.attack = gso,
+		.arg = 500 << 8 | XEN_NETIF_GSO_TYPE_TCPV4,
+		.start = RAW_UP,
+		.drop = "gso"},
+	{.name = "gso-of-no-ip6",
+		.attack = gso,
+		.arg = 500 << 8 | XEN_NETIF_GSO_TYPE_TCPV6,
+		.start = RAW_UP,
+		.drop = "gso"},
 	{.name = "gso-in-bytes", .attack = gso_tiny, .arg = 1, .start = RAW_UP, .good = 1},
 	{.name = "gso-in-sevens", .attack = gso_tiny, .arg = 7, .start = RAW_UP, .good = 1},
 	{.name = "gso-in-one", .attack = gso_tiny, .arg = 65535, .start = RAW_UP, .good = 1},

@@ -18,16 +18,23 @@
 
 #include "world.h"
 
-enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW, LINGER_SECONDS = 20, WHILE_MS = 1500, FDS = 253 /* SCM_MAX_FD */ };
+enum {
+	SEALS = F_SEAL_SHRINK | F_SEAL_GROW,
+	LINGER_SECONDS = 20,
+	WHILE_MS = 1500,
+	FDS = 253 /* SCM_MAX_FD */
+};
 
 static const struct wire_request add = {.op = WIRE_REGION_ADD, .arg = {SHUNT_PAGE_SIZE}};
 
 static void wrong_types(struct raw *r, unsigned arg)
 {
 	int pair[2];
-	int fds[] = {open("/dev/null", O_RDWR), open("/dev/zero", O_RDWR), open("/proc/self/mem", O_RDWR), open("/", O_PATH),
-		open("/tmp", O_RDONLY | O_DIRECTORY), open("/tmp", O_RDWR | O_TMPFILE, 0600), eventfd(0, 0), epoll_create1(0),
-		socket(AF_UNIX, SOCK_STREAM, 0), socket(AF_INET, SOCK_DGRAM, 0), -1, -1, dup(r->socket), dup(r->event)};
+	int fds[] = {open("/dev/null", O_RDWR), open("/dev/zero", O_RDWR),
+		open("/proc/self/mem", O_RDWR), open("/", O_PATH),
+		open("/tmp", O_RDONLY | O_DIRECTORY), open("/tmp", O_RDWR | O_TMPFILE, 0600),
+		eventfd(0, 0), epoll_create1(0), socket(AF_UNIX, SOCK_STREAM, 0),
+		socket(AF_INET, SOCK_DGRAM, 0), -1, -1, dup(r->socket), dup(r->event)};
 
 	if (pipe(pair))
 		raw_die("pipe");
@@ -93,8 +100,9 @@ static int lingering(void)
 	int listening = socket(AF_INET, SOCK_STREAM, 0);
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
-	if (listening < 0 || fd < 0 || bind(listening, (struct sockaddr *)&sin, sizeof(sin)) || listen(listening, 1) ||
-		getsockname(listening, (struct sockaddr *)&sin, &len) || connect(fd, (struct sockaddr *)&sin, sizeof(sin)) ||
+	if (listening < 0 || fd < 0 || bind(listening, (struct sockaddr *)&sin, sizeof(sin)) ||
+		listen(listening, 1) || getsockname(listening, (struct sockaddr *)&sin, &len) ||
+		connect(fd, (struct sockaddr *)&sin, sizeof(sin)) ||
 		setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)))
 		raw_die("a lingering socket: %s", strerror(errno));
 	while (send(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
@@ -110,8 +118,10 @@ static bool send_fd(int to, const void *bytes, size_t len, int fd)
 		char buf[CMSG_SPACE(sizeof(int))];
 	} control = {0};
 	struct iovec iov = {(void *)(uintptr_t)bytes, len};
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf)};
+	struct msghdr msg = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf)};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
 	bool sent;
 
@@ -121,7 +131,8 @@ static bool send_fd(int to, const void *bytes, size_t len, int fd)
 	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
 	sent = sendmsg(to, &msg, MSG_NOSIGNAL) >= 0;
 	if (!sent) /* it would be ourselves who wait */
-		(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){0}, sizeof(struct linger));
+		(void)setsockopt(
+			fd, SOL_SOCKET, SO_LINGER, &(struct linger){0}, sizeof(struct linger));
 	(void)close(fd);
 	return sent;
 }
@@ -201,24 +212,49 @@ static void judge_answers(struct world *w, unsigned arg)
 		world_pump(w, 10);
 	}
 	if (slowest > 2000)
-		hostile_fail(w, "shuntd answered its operator after %lu ms", (unsigned long)slowest);
+		hostile_fail(
+			w, "shuntd answered its operator after %lu ms", (unsigned long)slowest);
 	slowest = 0;
 }
 
-#define LINGER(text, fn, step, ends)                                                                        \
-	{                                                                                                    \
-		.name = "lingering-" text, .attack = fn, .start = step, .gone = ends, .meanwhile = ask,      \
-		.judge = judge_answers, .good = FRAMES_ANY                                                   \
+#define LINGER(text, fn, step, ends)                                                               \
+	{                                                                                          \
+		.name = "lingering-" text, .attack = fn, .start = step, .gone = ends,              \
+		.meanwhile = ask, .judge = judge_answers, .good = FRAMES_ANY                       \
 	}
 
 static const struct hostile_case cases[] = {
 	{.name = "wrong-types", .attack = wrong_types, .start = RAW_UP},
 	{.name = "odd-memfd", .attack = odd_memfd, .start = RAW_UP},
-	{.name = "two", .attack = too_many_fds, .arg = 2, .start = RAW_UP, .refusal = "wrong-number-of-fds", .gone = true},
-	{.name = "five", .attack = too_many_fds, .arg = 5, .start = RAW_UP, .refusal = "wrong-number-of-fds", .gone = true},
-	{.name = "most", .attack = too_many_fds, .arg = FDS, .start = RAW_UP, .refusal = "wrong-number-of-fds", .gone = true},
-	{.name = "none", .attack = too_many_fds, .arg = 0, .start = RAW_UP, .refusal = "wrong-number-of-fds", .gone = true},
-	{.name = "not-asked-for", .attack = no_fd_asked, .start = RAW_UP, .refusal = "wrong-number-of-fds", .gone = true},
+	{.name = "two",
+		.attack = too_many_fds,
+		.arg = 2,
+		.start = RAW_UP,
+		.refusal = "wrong-number-of-fds",
+		.gone = true},
+	{.name = "five",
+		.attack = too_many_fds,
+		.arg = 5,
+		.start = RAW_UP,
+		.refusal = "wrong-number-of-fds",
+		.gone = true},
+	{.name = "most",
+		.attack = too_many_fds,
+		.arg = FDS,
+		.start = RAW_UP,
+		.refusal = "wrong-number-of-fds",
+		.gone = true},
+	{.name = "none",
+		.attack = too_many_fds,
+		.arg = 0,
+		.start = RAW_UP,
+		.refusal = "wrong-number-of-fds",
+		.gone = true},
+	{.name = "not-asked-for",
+		.attack = no_fd_asked,
+		.start = RAW_UP,
+		.refusal = "wrong-number-of-fds",
+		.gone = true},
 	LINGER("event-channel", over_the_event_channel, RAW_UP, false),
 	LINGER("store", over_the_store, RAW_UP, false),
 	LINGER("region", as_a_region, RAW_UP, true),
@@ -227,4 +263,5 @@ static const struct hostile_case cases[] = {
 	LINGER("behind-the-end", behind_the_end, RAW_CONNECTED, true),
 };
 
-const struct hostile_group group_fds = {.name = "fds", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 1};
+const struct hostile_group group_fds = {
+	.name = "fds", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 1};

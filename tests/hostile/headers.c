@@ -24,7 +24,8 @@ static void cut(struct raw *r, const unsigned *sizes, unsigned n, uint32_t seque
 
 		memcpy(raw_tx_page(r, r->tx_prod) + offset, frame + at, sizes[i]);
 		at += sizes[i];
-		raw_slot(r, raw_tx_ref(r->tx_prod), offset, i + 1 < n ? NETTXF_more_data : 0, i, i ? sizes[i] : len);
+		raw_slot(r, raw_tx_ref(r->tx_prod), offset, i + 1 < n ? NETTXF_more_data : 0, i,
+			i ? sizes[i] : len);
 	}
 	raw_push(r);
 	raw_await(r, n, NETIF_RSP_OKAY);
@@ -85,4 +86,5 @@ static const struct hostile_case cases[] = {
 	{.name = "around-the-copy", .attack = around_the_copy, .start = RAW_UP, .good = 33},
 };
 
-const struct hostile_group group_headers = {.name = "headers", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 2};
+const struct hostile_group group_headers = {
+	.name = "headers", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 2};

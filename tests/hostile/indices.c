@@ -11,15 +11,27 @@
 
 enum { AHEAD_1, AHEAD_TOO_FAR, AHEAD_HALF, BACK_1 };
 
-static const uint32_t steps[] = {
-	[AHEAD_1] = 1, [AHEAD_TOO_FAR] = NETIF_TX_RING + 1, [AHEAD_HALF] = 1u << 31, [BACK_1] = UINT32_MAX};
+static const uint32_t steps[] = {[AHEAD_1] = 1,
+	[AHEAD_TOO_FAR] = NETIF_TX_RING + 1,
+	[AHEAD_HALF] = 1u << 31,
+	[BACK_1] = UINT32_MAX};
 
-enum { TX_REQ_PROD, TX_REQ_EVENT, TX_RSP_PROD, TX_RSP_EVENT, RX_REQ_PROD, RX_REQ_EVENT, RX_RSP_PROD, RX_RSP_EVENT };
+enum {
+	TX_REQ_PROD,
+	TX_REQ_EVENT,
+	TX_RSP_PROD,
+	TX_RSP_EVENT,
+	RX_REQ_PROD,
+	RX_REQ_EVENT,
+	RX_RSP_PROD,
+	RX_RSP_EVENT
+};
 
 static _Atomic uint32_t *index_of(struct raw *r, unsigned which)
 {
 	struct ring_header *ring = which >= RX_REQ_PROD ? r->rx : r->tx;
-	_Atomic uint32_t *const of[] = {&ring->req_prod, &ring->req_event, &ring->rsp_prod, &ring->rsp_event};
+	_Atomic uint32_t *const of[] = {
+		&ring->req_prod, &ring->req_event, &ring->rsp_prod, &ring->rsp_event};
 
 	return of[which % 4];
 }
@@ -101,7 +113,8 @@ static void ring_as_frame(struct raw *r, unsigned arg)
 static void second_queue(struct raw *r, unsigned arg)
 {
 	enum { TX_2 = RAW_PAGES - 2, RX_2 = RAW_PAGES - 1 };
-	struct ring_header *tx = (struct ring_header *)(void *)(r->pages + (size_t)TX_2 * SHUNT_PAGE_SIZE);
+	struct ring_header *tx =
+		(struct ring_header *)(void *)(r->pages + (size_t)TX_2 * SHUNT_PAGE_SIZE);
 	struct wire_reply reply;
 	char text[16];
 	int event;
@@ -109,10 +122,11 @@ static void second_queue(struct raw *r, unsigned arg)
 	if (raw_call(r, WIRE_EVTCHN_ALLOC, 0, 0, 0, &reply, &event))
 		raw_die("no second event channel");
 	for (unsigned i = 0; i < 6; i++) {
-		static const char *const keys[] = {"queue-0/tx-ring-ref", "queue-0/rx-ring-ref", "queue-0/event-channel",
-			"queue-1/tx-ring-ref", "queue-1/rx-ring-ref", "queue-1/event-channel"};
-		const unsigned values[] = {RAW_REF + RAW_PAGE_TX_RING, RAW_REF + RAW_PAGE_RX_RING, r->port, RAW_REF + TX_2,
-			RAW_REF + RX_2, (unsigned)reply.arg[0]};
+		static const char *const keys[] = {"queue-0/tx-ring-ref", "queue-0/rx-ring-ref",
+			"queue-0/event-channel", "queue-1/tx-ring-ref", "queue-1/rx-ring-ref",
+			"queue-1/event-channel"};
+		const unsigned values[] = {RAW_REF + RAW_PAGE_TX_RING, RAW_REF + RAW_PAGE_RX_RING,
+			r->port, RAW_REF + TX_2, RAW_REF + RX_2, (unsigned)reply.arg[0]};
 
 		(void)snprintf(text, sizeof(text), "%u", values[i]);
 		if (raw_write(r, keys[i], text))
@@ -133,26 +147,27 @@ static void second_queue(struct raw *r, unsigned arg)
 static const struct raw_key same_page[] = {{"rx-ring-ref", "16"}, {NULL, NULL}};
 _Static_assert(RAW_REF + RAW_PAGE_TX_RING == 16, "named in a key");
 
-#define MOVE(index, step, why, dropped, send)                                                               \
-	{                                                                                                    \
-		.name = #index "-" #step, .attack = move_index, .arg = index * 4 + step, .start = RAW_UP,    \
-		.reason = why, .drop = dropped, .good = FRAMES_ANY, .flood = send                            \
+#define MOVE(index, step, why, dropped, send)                                                      \
+	{                                                                                          \
+		.name = #index "-" #step, .attack = move_index, .arg = index * 4 + step,           \
+		.start = RAW_UP, .reason = why, .drop = dropped, .good = FRAMES_ANY, .flood = send \
 	}
-#define MOVES(index, text, dropped, send)                                                                   \
-	MOVE(index, AHEAD_1, NULL, dropped, send), MOVE(index, AHEAD_TOO_FAR, text, NULL, send),            \
+#define MOVES(index, text, dropped, send)                                                          \
+	MOVE(index, AHEAD_1, NULL, dropped, send), MOVE(index, AHEAD_TOO_FAR, text, NULL, send),   \
 		MOVE(index, AHEAD_HALF, text, NULL, send), MOVE(index, BACK_1, text, NULL, send)
-#define SCRIBBLE(index, step)                                                                               \
-	{                                                                                                    \
-		.name = #index "-" #step, .attack = scribble_index, .arg = index * 4 + step, .start = RAW_UP, \
-		.good = 23, .flood = 1                                                                       \
+#define SCRIBBLE(index, step)                                                                      \
+	{                                                                                          \
+		.name = #index "-" #step, .attack = scribble_index, .arg = index * 4 + step,       \
+		.start = RAW_UP, .good = 23, .flood = 1                                            \
 	}
-#define SCRIBBLES(index)                                                                                    \
-	SCRIBBLE(index, AHEAD_1), SCRIBBLE(index, AHEAD_TOO_FAR), SCRIBBLE(index, AHEAD_HALF), SCRIBBLE(index, BACK_1)
-#define REHOME(index, step)                                                                                 \
-	{                                                                                                    \
-		.name = "rehome-" #index "-" #step, .attack = scribble_for_rehome, .arg = index * 4 + step,  \
-		.start = RAW_UP, .good = FRAMES_ANY, .flood = 1, .may_quarantine = true, .meanwhile = rehome,  \
-		.garbled = true                                                                              \
+#define SCRIBBLES(index)                                                                           \
+	SCRIBBLE(index, AHEAD_1), SCRIBBLE(index, AHEAD_TOO_FAR), SCRIBBLE(index, AHEAD_HALF),     \
+		SCRIBBLE(index, BACK_1)
+#define REHOME(index, step)                                                                        \
+	{                                                                                          \
+		.name = "rehome-" #index "-" #step, .attack = scribble_for_rehome,                 \
+		.arg = index * 4 + step, .start = RAW_UP, .good = FRAMES_ANY, .flood = 1,          \
+		.may_quarantine = true, .meanwhile = rehome, .garbled = true                       \
 	}
 
 static const struct hostile_case cases[] = {
@@ -197,7 +212,12 @@ static const struct hostile_case cases[] = {
 		.good = FRAMES_ANY,
 		.garbled = true,
 		.flood = 4},
-	{.name = "ring-as-frame", .attack = ring_as_frame, .start = RAW_UP, .drop = "spoof-mac", .good = 0},
+	{.name = "ring-as-frame",
+		.attack = ring_as_frame,
+		.start = RAW_UP,
+		.drop = "spoof-mac",
+		.good = 0},
 };
 
-const struct hostile_group group_indices = {.name = "indices", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 2, .queues = 2};
+const struct hostile_group group_indices = {
+	.name = "indices", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 2, .queues = 2};

@@ -10,9 +10,10 @@
 
 int main(int argc, char **argv)
 {
-	static const struct hostile_group *const groups[] = {&group_indices, &group_slots, &group_headers, &group_rewrite,
-		&group_grants, &group_extras, &group_checksums, &group_storms, &group_events, &group_receive, &group_death,
-		&group_store, &group_keys, &group_regions, &group_attach, &group_fds};
+	static const struct hostile_group *const groups[] = {&group_indices, &group_slots,
+		&group_headers, &group_rewrite, &group_grants, &group_extras, &group_checksums,
+		&group_storms, &group_events, &group_receive, &group_death, &group_store,
+		&group_keys, &group_regions, &group_attach, &group_fds};
 
 	for (unsigned i = 0; argc >= 3 && i < ARRAY_SIZE(groups); i++) {
 		if (!strcmp(groups[i]->name, argv[2]))

@@ -65,8 +65,10 @@ static int receive(struct raw *r, struct wire_reply *reply, int *fd)
 		char buf[CMSG_SPACE(sizeof(int))];
 	} control;
 	struct iovec iov = {.iov_base = reply, .iov_len = sizeof(*reply)};
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf)};
+	struct msghdr msg = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf)};
 	struct pollfd pfd = {.fd = r->socket, .events = POLLIN};
 	struct cmsghdr *cmsg;
 	int got = -1;
@@ -89,14 +91,15 @@ static int receive(struct raw *r, struct wire_reply *reply, int *fd)
 	return reply->status;
 }
 
-int raw_call_fds(struct raw *r, const struct wire_request *request, const void *refs, size_t refs_len, const int *fds,
-	unsigned nfds, struct wire_reply *reply, int *fd)
+int raw_call_fds(struct raw *r, const struct wire_request *request, const void *refs,
+	size_t refs_len, const int *fds, unsigned nfds, struct wire_reply *reply, int *fd)
 {
 	union {
 		struct cmsghdr align;
 		char buf[CMSG_SPACE(FDS_MAX * sizeof(int))];
 	} control = {0};
-	struct iovec iov[2] = {{(void *)(uintptr_t)request, sizeof(*request)}, {(void *)(uintptr_t)refs, refs_len}};
+	struct iovec iov[2] = {{(void *)(uintptr_t)request, sizeof(*request)},
+		{(void *)(uintptr_t)refs, refs_len}};
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
 	struct wire_reply own;
 
@@ -118,9 +121,11 @@ int raw_call_fds(struct raw *r, const struct wire_request *request, const void *
 	return receive(r, reply ? reply : &own, fd);
 }
 
-int raw_call(struct raw *r, enum wire_op op, uint64_t a0, uint64_t a1, uint64_t a2, struct wire_reply *reply, int *fd)
+int raw_call(struct raw *r, enum wire_op op, uint64_t a0, uint64_t a1, uint64_t a2,
+	struct wire_reply *reply, int *fd)
 {
-	const struct wire_request request = {.op = (uint16_t)op, .id = ++r->last_id, .arg = {a0, a1, a2}};
+	const struct wire_request request = {
+		.op = (uint16_t)op, .id = ++r->last_id, .arg = {a0, a1, a2}};
 
 	return raw_call_fds(r, &request, NULL, 0, NULL, 0, reply, fd);
 }
@@ -158,7 +163,8 @@ int raw_write(struct raw *r, const char *key, const char *value)
 {
 	char path[512];
 
-	(void)snprintf(path, sizeof(path), "%s%s%s", key[0] == '/' ? "" : r->front, key[0] == '/' ? "" : "/", key);
+	(void)snprintf(path, sizeof(path), "%s%s%s", key[0] == '/' ? "" : r->front,
+		key[0] == '/' ? "" : "/", key);
 	return store_client_write(r->store, 0, path, value, strlen(value), soon());
 }
 
@@ -198,8 +204,10 @@ static void step_hello(struct raw *r)
 	if (r->grants == MAP_FAILED)
 		raw_die("grant table: %s", strerror(errno));
 	(void)close(fd);
-	(void)snprintf(r->front, sizeof(r->front), "/local/domain/%u/device/vif/%u", r->domid, r->handle);
-	(void)snprintf(r->back, sizeof(r->back), "/local/domain/0/backend/vif/%u/%u", r->domid, r->handle);
+	(void)snprintf(
+		r->front, sizeof(r->front), "/local/domain/%u/device/vif/%u", r->domid, r->handle);
+	(void)snprintf(
+		r->back, sizeof(r->back), "/local/domain/0/backend/vif/%u/%u", r->domid, r->handle);
 }
 
 static void step_region(struct raw *r)
@@ -210,7 +218,8 @@ static void step_region(struct raw *r)
 	int err;
 
 	r->region = raw_memfd(RAW_PAGES * SHUNT_PAGE_SIZE, F_SEAL_SHRINK | F_SEAL_GROW);
-	r->pages = mmap(NULL, RAW_PAGES * SHUNT_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, r->region, 0);
+	r->pages = mmap(NULL, RAW_PAGES * SHUNT_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+		r->region, 0);
 	if (r->pages == MAP_FAILED)
 		raw_die("region: %s", strerror(errno));
 	err = raw_call_fds(r, &request, NULL, 0, &r->region, 1, &reply, NULL);
@@ -336,10 +345,14 @@ void raw_ring(struct raw *r)
 	wire_event_send(r->event);
 }
 
-void raw_slot(struct raw *r, grant_ref_t ref, unsigned offset, unsigned flags, unsigned id, unsigned size)
+void raw_slot(
+	struct raw *r, grant_ref_t ref, unsigned offset, unsigned flags, unsigned id, unsigned size)
 {
-	netif_tx_slot(r->tx, r->tx_prod++)->req = (struct netif_tx_request){
-		.gref = ref, .offset = (uint16_t)offset, .flags = (uint16_t)flags, .id = (uint16_t)id, .size = (uint16_t)size};
+	netif_tx_slot(r->tx, r->tx_prod++)->req = (struct netif_tx_request){.gref = ref,
+		.offset = (uint16_t)offset,
+		.flags = (uint16_t)flags,
+		.id = (uint16_t)id,
+		.size = (uint16_t)size};
 }
 
 void raw_extra(struct raw *r, unsigned type, unsigned flags, const void *bytes6)

@@ -27,7 +27,7 @@ enum {
 	RAW_PAGE_RX = RAW_PAGE_TX + RAW_TX_PAGES,
 	RAW_RX_PAGES = 62,
 	RAW_PAGES = RAW_PAGE_RX + RAW_RX_PAGES,
-	RAW_REF = 16, /* grant reference of page 0; the others follow */
+	RAW_REF = 16,           /* grant reference of page 0; the others follow */
 	RAW_ETHERTYPE = 0x88b5, /* IEEE 802, local experimental 1 */
 	RAW_WAIT_MS = 3000,
 };
@@ -41,7 +41,7 @@ enum raw_step {
 	RAW_GRANTED,
 	RAW_EVTCHN,
 	RAW_STORE,
-	RAW_KEYS, /* written, state not yet */
+	RAW_KEYS,  /* written, state not yet */
 	RAW_STATE, /* Connected is written, the back end was not waited for */
 	RAW_UP,
 };
@@ -93,9 +93,10 @@ void raw_drop(struct raw *r);
  * One request with nfds fds, and its reply; the fd that came with it in *fd (-1: none; NULL: close it).
  * The reply's status, or -EPIPE if the host ended the connection instead of answering.
  */
-int raw_call_fds(struct raw *r, const struct wire_request *request, const void *refs, size_t refs_len, const int *fds,
-	unsigned nfds, struct wire_reply *reply, int *fd);
-int raw_call(struct raw *r, enum wire_op op, uint64_t a0, uint64_t a1, uint64_t a2, struct wire_reply *reply, int *fd);
+int raw_call_fds(struct raw *r, const struct wire_request *request, const void *refs,
+	size_t refs_len, const int *fds, unsigned nfds, struct wire_reply *reply, int *fd);
+int raw_call(struct raw *r, enum wire_op op, uint64_t a0, uint64_t a1, uint64_t a2,
+	struct wire_reply *reply, int *fd);
 
 /* A sealed memfd of n pages, all there. */
 int raw_memfd(size_t bytes, int seals);
@@ -123,7 +124,8 @@ static inline grant_ref_t raw_tx_ref(unsigned n)
 }
 
 /* Put a request at the private producer index; raw_push publishes and rings. */
-void raw_slot(struct raw *r, grant_ref_t ref, unsigned offset, unsigned flags, unsigned id, unsigned size);
+void raw_slot(struct raw *r, grant_ref_t ref, unsigned offset, unsigned flags, unsigned id,
+	unsigned size);
 void raw_extra(struct raw *r, unsigned type, unsigned flags, const void *bytes6);
 void raw_push(struct raw *r);
 /* Post n RX requests with this reference on each (0: the RX pages in turn). */

@@ -69,16 +69,18 @@ static void judge_memory(struct world *w, unsigned arg)
 	uint64_t rss = world_rss(w);
 
 	if (!w->sanitized && rss > rss_before + MEMORY)
-		hostile_fail(w, "shuntd grew from %lu to %lu bytes", (unsigned long)rss_before, (unsigned long)rss);
+		hostile_fail(w, "shuntd grew from %lu to %lu bytes", (unsigned long)rss_before,
+			(unsigned long)rss);
 	rss_before = 0;
 }
 
 static const struct raw_key no_notify[] = {{"feature-rx-notify", "0"}, {NULL, NULL}};
 
-#define RECEIVE(text, fn, n, which, dropped)                                                                \
-	{                                                                                                    \
-		.name = text, .attack = fn, .arg = n, .start = RAW_UP, .keys = which, .drop = dropped,       \
-		.good = FRAMES_ANY, .flood = 8, .meanwhile = measure, .judge = judge_memory                  \
+#define RECEIVE(text, fn, n, which, dropped)                                                       \
+	{                                                                                          \
+		.name = text, .attack = fn, .arg = n, .start = RAW_UP, .keys = which,              \
+		.drop = dropped, .good = FRAMES_ANY, .flood = 8, .meanwhile = measure,             \
+		.judge = judge_memory                                                              \
 	}
 
 static const struct hostile_case cases[] = {
@@ -92,4 +94,5 @@ static const struct hostile_case cases[] = {
 	RECEIVE("one-no-notify", posts_once, 1, no_notify, "tx-stale"),
 };
 
-const struct hostile_group group_receive = {.name = "receive", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 2};
+const struct hostile_group group_receive = {
+	.name = "receive", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 2};

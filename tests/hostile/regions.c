@@ -13,7 +13,8 @@ enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW, SIZE = 16 * SHUNT_PAGE_SIZE };
 
 static int add(struct raw *r, int fd, uint64_t size, uint64_t flags, struct wire_reply *reply)
 {
-	const struct wire_request request = {.op = WIRE_REGION_ADD, .id = ++r->last_id, .arg = {size, flags}};
+	const struct wire_request request = {
+		.op = WIRE_REGION_ADD, .id = ++r->last_id, .arg = {size, flags}};
 
 	return raw_call_fds(r, &request, NULL, 0, &fd, 1, reply, NULL);
 }
@@ -34,17 +35,22 @@ static void not_sealed(struct raw *r, unsigned arg)
 	expect(r, "shrinks", raw_memfd(SIZE, F_SEAL_GROW), SIZE, "not sealed against shrinking");
 	expect(r, "grows", raw_memfd(SIZE, F_SEAL_SHRINK), SIZE, "not sealed against growing");
 	expect(r, "write", raw_memfd(SIZE, SEALS | F_SEAL_WRITE), SIZE, "cannot be mapped");
-	expect(r, "future write", raw_memfd(SIZE, SEALS | F_SEAL_FUTURE_WRITE), SIZE, "cannot be mapped");
+	expect(r, "future write", raw_memfd(SIZE, SEALS | F_SEAL_FUTURE_WRITE), SIZE,
+		"cannot be mapped");
 }
 
 static void not_the_size(struct raw *r, unsigned arg)
 {
-	expect(r, "truncated", raw_memfd(SIZE - SHUNT_PAGE_SIZE, SEALS), SIZE, "not of the size announced");
-	expect(r, "longer", raw_memfd(SIZE + SHUNT_PAGE_SIZE, SEALS), SIZE, "not of the size announced");
+	expect(r, "truncated", raw_memfd(SIZE - SHUNT_PAGE_SIZE, SEALS), SIZE,
+		"not of the size announced");
+	expect(r, "longer", raw_memfd(SIZE + SHUNT_PAGE_SIZE, SEALS), SIZE,
+		"not of the size announced");
 	expect(r, "empty", raw_memfd(0, SEALS), 0, "not a number of pages");
 	expect(r, "half a page", raw_memfd(SIZE + 100, SEALS), SIZE + 100, "not a number of pages");
-	expect(r, "announced as 1 TiB", raw_memfd(SIZE, SEALS), 1ull << 40, "not a number of pages");
-	expect(r, "announced as most", raw_memfd(SIZE, SEALS), UINT64_MAX & ~(uint64_t)4095, "not a number of pages");
+	expect(r, "announced as 1 TiB", raw_memfd(SIZE, SEALS), 1ull << 40,
+		"not a number of pages");
+	expect(r, "announced as most", raw_memfd(SIZE, SEALS), UINT64_MAX & ~(uint64_t)4095,
+		"not a number of pages");
 }
 
 static void sparse(struct raw *r, unsigned arg)
@@ -106,7 +112,8 @@ static void odd_flags(struct raw *r, unsigned arg)
 	int fd = raw_memfd(SIZE, SEALS);
 	struct wire_reply reply;
 
-	if (add(r, fd, SIZE, 0xfffffffe, &reply) != -EINVAL || add(r, fd, SIZE, 1ull << 32, &reply) != -EINVAL)
+	if (add(r, fd, SIZE, 0xfffffffe, &reply) != -EINVAL ||
+		add(r, fd, SIZE, 1ull << 32, &reply) != -EINVAL)
 		raw_die("unknown flags were taken: %s", reply.why);
 	(void)close(fd);
 }
@@ -123,7 +130,8 @@ static void holes_later(struct raw *r, unsigned arg)
 			raw_slot(r, raw_tx_ref(i), 0, 0, i, 1000);
 		}
 		raw_push(r);
-		if (fallocate(r->region, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)RAW_PAGE_TX * SHUNT_PAGE_SIZE,
+		if (fallocate(r->region, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			    (off_t)RAW_PAGE_TX * SHUNT_PAGE_SIZE,
 			    (off_t)(RAW_PAGES - RAW_PAGE_TX) * SHUNT_PAGE_SIZE))
 			raw_die("a hole: %s", strerror(errno));
 		raw_await(r, 64, RAW_ANY);
@@ -135,12 +143,15 @@ static void hole_in_rings(struct raw *r, unsigned arg)
 {
 	for (unsigned i = 0; i < 10; i++)
 		(void)raw_send(r, 100, i);
-	(void)fallocate(r->region, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 2 * SHUNT_PAGE_SIZE);
+	(void)fallocate(
+		r->region, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 2 * SHUNT_PAGE_SIZE);
 	raw_ring(r);
 }
 
-#define REGION(text, fn)                                                                                    \
-	{.name = text, .attack = fn, .start = RAW_UP}
+#define REGION(text, fn)                                                                           \
+	{                                                                                          \
+		.name = text, .attack = fn, .start = RAW_UP                                        \
+	}
 
 static const struct hostile_case cases[] = {
 	REGION("not-sealed", not_sealed),
@@ -151,8 +162,18 @@ static const struct hostile_case cases[] = {
 	REGION("limit-in-pieces", limit_in_pieces),
 	REGION("too-many", too_many),
 	REGION("odd-flags", odd_flags),
-	{.name = "holes-later", .attack = holes_later, .start = RAW_UP, .good = FRAMES_ANY, .garbled = true, .flood = 8},
-	{.name = "hole-in-rings", .attack = hole_in_rings, .start = RAW_UP, .good = 10, .reason = "TX request producer is impossible"},
+	{.name = "holes-later",
+		.attack = holes_later,
+		.start = RAW_UP,
+		.good = FRAMES_ANY,
+		.garbled = true,
+		.flood = 8},
+	{.name = "hole-in-rings",
+		.attack = hole_in_rings,
+		.start = RAW_UP,
+		.good = 10,
+		.reason = "TX request producer is impossible"},
 };
 
-const struct hostile_group group_regions = {.name = "regions", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 1};
+const struct hostile_group group_regions = {
+	.name = "regions", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 1};

@@ -53,7 +53,8 @@ static void rewrite_slots_gently(struct raw *r, unsigned *seed)
 
 	slot->size = (uint16_t)(rand_r(seed) & 1 ? LEN_LONG : rand_r(seed) % 2000);
 	slot->offset = (uint16_t)(rand_r(seed) & 1 ? 0 : rand_r(seed) % 2000);
-	slot->gref = rand_r(seed) & 3 ? raw_tx_ref((unsigned)rand_r(seed) % PAGES) : (grant_ref_t)rand_r(seed);
+	slot->gref = rand_r(seed) & 3 ? raw_tx_ref((unsigned)rand_r(seed) % PAGES)
+				      : (grant_ref_t)rand_r(seed);
 	slot->id = (uint16_t)rand_r(seed);
 	rewrite_macs(r, seed);
 }
@@ -70,14 +71,15 @@ static void rewrite_slots_wildly(struct raw *r, unsigned *seed)
 static void rewrite_grants(struct raw *r, unsigned *seed)
 {
 	unsigned page = (unsigned)rand_r(seed) % RAW_PAGES;
-	static const unsigned flags[] = {GTF_permit_access, GTF_permit_access | GTF_readonly, 0, GTF_accept_transfer,
-		GTF_permit_access | GTF_sub_page, GTF_transitive};
+	static const unsigned flags[] = {GTF_permit_access, GTF_permit_access | GTF_readonly, 0,
+		GTF_accept_transfer, GTF_permit_access | GTF_sub_page, GTF_transitive};
 
 	if (page < RAW_PAGE_TX)
 		page = RAW_PAGE_TX;
 	raw_grant(r, RAW_REF + page,
 		raw_entry(rand_r(seed) & 1 ? r->frame + page : (uint32_t)rand_r(seed) % 20000,
-			flags[(unsigned)rand_r(seed) % ARRAY_SIZE(flags)], (domid_t)(rand_r(seed) & 7 ? 0 : rand_r(seed))));
+			flags[(unsigned)rand_r(seed) % ARRAY_SIZE(flags)],
+			(domid_t)(rand_r(seed) & 7 ? 0 : rand_r(seed))));
 }
 
 /* The indices as the host looks at them. */
@@ -93,10 +95,20 @@ static void rewrite_indices(struct raw *r, unsigned *seed)
 	atomic_store(&r->tx->req_event, (unsigned)rand_r(seed));
 }
 
-static void (*const rewrites[])(struct raw *r, unsigned *seed) = {rewrite_macs, rewrite_bytes, rewrite_slots_gently,
-	rewrite_slots_wildly, rewrite_grants, rewrite_indices};
+static void (*const rewrites[])(struct raw *r, unsigned *seed) = {rewrite_macs, rewrite_bytes,
+	rewrite_slots_gently, rewrite_slots_wildly, rewrite_grants, rewrite_indices};
 
-enum { MACS, BYTES, SLOTS_GENTLY, SLOTS_WILDLY, GRANTS, INDICES, ONE_SLOT = 0, THREE_SLOTS = 8, CSUM = 16 };
+enum {
+	MACS,
+	BYTES,
+	SLOTS_GENTLY,
+	SLOTS_WILDLY,
+	GRANTS,
+	INDICES,
+	ONE_SLOT = 0,
+	THREE_SLOTS = 8,
+	CSUM = 16
+};
 
 /* arg: one of the rewrites, with THREE_SLOTS or CSUM. Sends as fast as the ring takes it. */
 static void rewrite(struct raw *r, unsigned arg)
@@ -117,18 +129,22 @@ static void rewrite(struct raw *r, unsigned arg)
 
 		if (r->tx_prod - atomic_load(&r->tx->rsp_prod) > NETIF_TX_RING - 8) {
 			raw_push(r);
-			for (unsigned i = 0; i < 200 && r->tx_prod - atomic_load(&r->tx->rsp_prod) > NETIF_TX_RING / 2; i++)
+			for (unsigned i = 0; i < 200 && r->tx_prod - atomic_load(&r->tx->rsp_prod) >
+								NETIF_TX_RING / 2;
+				i++)
 				raw_sleep_ms(1);
 			if (r->tx_prod - atomic_load(&r->tx->rsp_prod) > NETIF_TX_RING / 2)
 				break; /* in quarantine */
 		}
 		if (three) {
 			/* The source address itself is cut. */
-			raw_slot(r, raw_tx_ref(page), 0, flags | NETTXF_more_data, n & 0xff, LEN_LONG);
+			raw_slot(r, raw_tx_ref(page), 0, flags | NETTXF_more_data, n & 0xff,
+				LEN_LONG);
 			raw_slot(r, raw_tx_ref(page), 8, NETTXF_more_data, n & 0xff, 100);
 			raw_slot(r, raw_tx_ref(page), 108, 0, n & 0xff, LEN_LONG - 108);
 		} else {
-			raw_slot(r, raw_tx_ref(page), 0, flags, n & 0xff, n & 1 ? LEN_SHORT : LEN_LONG);
+			raw_slot(r, raw_tx_ref(page), 0, flags, n & 0xff,
+				n & 1 ? LEN_SHORT : LEN_LONG);
 		}
 		if (n % 8 == 0)
 			raw_push(r);
@@ -138,10 +154,10 @@ static void rewrite(struct raw *r, unsigned arg)
 	(void)pthread_join(thread, NULL);
 }
 
-#define REWRITE(text, what, dropped, luck)                                                                  \
-	{                                                                                                    \
-		.name = text, .attack = rewrite, .arg = what, .start = RAW_UP, .drop = dropped, .good = FRAMES_ANY, \
-		.garbled = true, .may_quarantine = luck, .flood = 8                                          \
+#define REWRITE(text, what, dropped, luck)                                                         \
+	{                                                                                          \
+		.name = text, .attack = rewrite, .arg = what, .start = RAW_UP, .drop = dropped,    \
+		.good = FRAMES_ANY, .garbled = true, .may_quarantine = luck, .flood = 8            \
 	}
 
 static const struct hostile_case cases[] = {
@@ -159,5 +175,8 @@ static const struct hostile_case cases[] = {
 	REWRITE("indices", INDICES, NULL, true),
 };
 
-const struct hostile_group group_rewrite = {
-	.name = "rewrite", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 2, .plain_peer = true};
+const struct hostile_group group_rewrite = {.name = "rewrite",
+	.cases = cases,
+	.n = ARRAY_SIZE(cases),
+	.workers = 2,
+	.plain_peer = true};

@@ -17,7 +17,8 @@ static void parts(struct raw *r, unsigned n)
 	raw_frame(r, frame, n * PART, 1);
 	for (unsigned i = 0; i < n; i++) {
 		memcpy(raw_tx_page(r, i) + 7 * i, frame + (size_t)i * PART, PART);
-		raw_slot(r, raw_tx_ref(i), 7 * i, i + 1 < n ? NETTXF_more_data : 0, i, i ? PART : n * PART);
+		raw_slot(r, raw_tx_ref(i), 7 * i, i + 1 < n ? NETTXF_more_data : 0, i,
+			i ? PART : n * PART);
 	}
 	raw_push(r);
 	if (n <= NETIF_DROP_SLOTS)
@@ -37,7 +38,8 @@ static void empty_slots(struct raw *r, unsigned n)
 {
 	raw_frame(r, raw_tx_page(r, 0), 200, 1);
 	for (unsigned i = 0; i < n; i++)
-		raw_slot(r, i ? BAD_REF : raw_tx_ref(0), i ? 65535 * (i % 2) : 0, i + 1 < n ? NETTXF_more_data : 0, i, i ? 0 : 200);
+		raw_slot(r, i ? BAD_REF : raw_tx_ref(0), i ? 65535 * (i % 2) : 0,
+			i + 1 < n ? NETTXF_more_data : 0, i, i ? 0 : 200);
 	raw_push(r);
 }
 
@@ -45,7 +47,8 @@ static void empty_good(struct raw *r, unsigned n)
 {
 	raw_frame(r, raw_tx_page(r, 0), 200, 1);
 	for (unsigned i = 0; i < n; i++)
-		raw_slot(r, i ? BAD_REF : raw_tx_ref(0), 0, i + 1 < n ? NETTXF_more_data : 0, i, i ? 0 : 200);
+		raw_slot(r, i ? BAD_REF : raw_tx_ref(0), 0, i + 1 < n ? NETTXF_more_data : 0, i,
+			i ? 0 : 200);
 	raw_push(r);
 	raw_await(r, n, NETIF_RSP_OKAY);
 }
@@ -82,7 +85,8 @@ static void rest_exceeds(struct raw *r, unsigned rest)
 static void sum_wraps(struct raw *r, unsigned arg)
 {
 	for (unsigned i = 0; i < 18; i++)
-		raw_slot(r, raw_tx_ref(i), 0, i < 17 ? NETTXF_more_data : 0, i, i ? 4096 : 17 * 4096 - 65536 + 100);
+		raw_slot(r, raw_tx_ref(i), 0, i < 17 ? NETTXF_more_data : 0, i,
+			i ? 4096 : 17 * 4096 - 65536 + 100);
 	raw_push(r);
 	raw_await(r, 18, NETIF_RSP_ERROR);
 }
@@ -98,7 +102,8 @@ struct place {
 	unsigned offset, size;
 };
 
-static const struct place crossings[] = {{4000, 97}, {4095, 2}, {65535, 65535}, {4096, 60}, {0, 4097}, {1, 65535}};
+static const struct place crossings[] = {
+	{4000, 97}, {4095, 2}, {65535, 65535}, {4096, 60}, {0, 4097}, {1, 65535}};
 
 static void cross_first(struct raw *r, unsigned i)
 {
@@ -129,7 +134,8 @@ static void runts(struct raw *r, unsigned arg)
 static void runts_counted(struct world *w, unsigned arg)
 {
 	if (world_drop(w, "runt") < 28)
-		hostile_fail(w, "%lu of 28 runts were counted", (unsigned long)world_drop(w, "runt"));
+		hostile_fail(
+			w, "%lu of 28 runts were counted", (unsigned long)world_drop(w, "runt"));
 }
 
 static void not_all_there(struct raw *r, unsigned n)
@@ -144,7 +150,10 @@ static void jumbo(struct raw *r, unsigned arg)
 {
 	raw_frame(r, raw_tx_page(r, 0), 4096, 1);
 	for (unsigned i = 0; i < 16; i++)
-		raw_slot(r, raw_tx_ref(i), 0, i < 15 ? NETTXF_more_data : 0, i, i == 0 ? 65535 : i == 15 ? 4095 : 4096);
+		raw_slot(r, raw_tx_ref(i), 0, i < 15 ? NETTXF_more_data : 0, i,
+			i == 0    ? 65535
+			: i == 15 ? 4095
+				  : 4096);
 	raw_push(r);
 	raw_await(r, 16, RAW_ANY);
 }
@@ -163,16 +172,20 @@ static void odd_ids(struct raw *r, unsigned arg)
 	}
 }
 
-#define SLOTS(n, frames, why, dropped)                                                                      \
-	{                                                                                                    \
-		.name = #n "-slots", .attack = n <= NETIF_DROP_SLOTS ? parts_between : parts, .arg = n,      \
-		.start = RAW_UP, .reason = why, .drop = dropped, .good = frames                              \
+#define SLOTS(n, frames, why, dropped)                                                             \
+	{                                                                                          \
+		.name = #n "-slots", .attack = n <= NETIF_DROP_SLOTS ? parts_between : parts,      \
+		.arg = n, .start = RAW_UP, .reason = why, .drop = dropped, .good = frames          \
 	}
-#define CROSSING(i)                                                                                         \
-	{.name = "crossing-first-" #i, .attack = cross_first, .arg = i, .start = RAW_UP, .reason = "slot crosses its page"}, \
-	{                                                                                                    \
-		.name = "crossing-second-" #i, .attack = cross_second, .arg = i, .start = RAW_UP,            \
-		.reason = "slot crosses its page"                                                            \
+#define CROSSING(i)                                                                                \
+	{.name = "crossing-first-" #i,                                                             \
+		.attack = cross_first,                                                             \
+		.arg = i,                                                                          \
+		.start = RAW_UP,                                                                   \
+		.reason = "slot crosses its page"},                                                \
+	{                                                                                          \
+		.name = "crossing-second-" #i, .attack = cross_second, .arg = i, .start = RAW_UP,  \
+		.reason = "slot crosses its page"                                                  \
 	}
 
 static const struct hostile_case cases[] = {
@@ -185,13 +198,28 @@ static const struct hostile_case cases[] = {
 	SLOTS(23, 0, "more than 21 slots", NULL),
 	{.name = "empty-slots", .attack = empty_good, .arg = 19, .start = RAW_UP, .good = 1},
 	{.name = "empty-slot", .attack = empty_good, .arg = 2, .start = RAW_UP, .good = 1},
-	{.name = "empty-slots-far-out", .attack = empty_slots, .arg = 19, .start = RAW_UP, .reason = "slot crosses its page"},
+	{.name = "empty-slots-far-out",
+		.attack = empty_slots,
+		.arg = 19,
+		.start = RAW_UP,
+		.reason = "slot crosses its page"},
 	{.name = "empty-first", .attack = empty_first, .start = RAW_UP, .good = 1},
 	{.name = "all-empty", .attack = all_empty, .arg = 19, .start = RAW_UP, .drop = "runt"},
-	{.name = "rest-exceeds-by-1", .attack = rest_exceeds, .arg = 201, .start = RAW_UP, .drop = "malformed"},
-	{.name = "rest-exceeds-by-a-page", .attack = rest_exceeds, .arg = 4096, .start = RAW_UP, .drop = "malformed"},
+	{.name = "rest-exceeds-by-1",
+		.attack = rest_exceeds,
+		.arg = 201,
+		.start = RAW_UP,
+		.drop = "malformed"},
+	{.name = "rest-exceeds-by-a-page",
+		.attack = rest_exceeds,
+		.arg = 4096,
+		.start = RAW_UP,
+		.drop = "malformed"},
 	{.name = "sum-wraps", .attack = sum_wraps, .start = RAW_UP, .drop = "malformed"},
-	{.name = "first-too-long", .attack = first_too_long, .start = RAW_UP, .reason = "first slot crosses its page"},
+	{.name = "first-too-long",
+		.attack = first_too_long,
+		.start = RAW_UP,
+		.reason = "first slot crosses its page"},
 	CROSSING(0),
 	CROSSING(1),
 	CROSSING(2),
@@ -199,10 +227,19 @@ static const struct hostile_case cases[] = {
 	CROSSING(4),
 	CROSSING(5),
 	{.name = "runts", .attack = runts, .start = RAW_UP, .drop = "runt", .judge = runts_counted},
-	{.name = "not-all-there-1", .attack = not_all_there, .arg = 1, .start = RAW_UP, .reason = "not all on the ring"},
-	{.name = "not-all-there-15", .attack = not_all_there, .arg = 15, .start = RAW_UP, .reason = "not all on the ring"},
+	{.name = "not-all-there-1",
+		.attack = not_all_there,
+		.arg = 1,
+		.start = RAW_UP,
+		.reason = "not all on the ring"},
+	{.name = "not-all-there-15",
+		.attack = not_all_there,
+		.arg = 15,
+		.start = RAW_UP,
+		.reason = "not all on the ring"},
 	{.name = "jumbo", .attack = jumbo, .start = RAW_UP, .drop = "oversize"},
 	{.name = "odd-ids", .attack = odd_ids, .start = RAW_UP, .good = 64},
 };
 
-const struct hostile_group group_slots = {.name = "slots", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 1};
+const struct hostile_group group_slots = {
+	.name = "slots", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 1};

@@ -78,7 +78,10 @@ static void big_values(struct raw *r, unsigned arg)
 	/* The keys that the host reads, as long as they may be. */
 	value[MIN(largest, 2000u)] = '\0';
 	for (unsigned i = 0; i < 3; i++)
-		(void)raw_write(r, ((const char *const[]){"tx-ring-ref", "multi-queue-num-queues", "event-channel"})[i], value);
+		(void)raw_write(r,
+			((const char *const[]){
+				"tx-ring-ref", "multi-queue-num-queues", "event-channel"})[i],
+			value);
 	still_there(r);
 }
 
@@ -128,22 +131,26 @@ static void many_transactions(struct raw *r, unsigned arg)
 /* Paths that are none, and other domains' nodes. */
 static void paths(struct raw *r, unsigned arg)
 {
-	static const char *const bad[] = {"", "//", "/local//domain", "/a/", "a b", "/local/domain/../domain/0", "\x01", "/\xff",
-		"@releaseDomain", "/local/domain/0/\n", "."};
-	static const char *const others[] = {"/", "/local", "/local/domain", "/local/domain/0", "/local/domain/0/backend",
-		"/local/domain/1", "/local/domain/1/device", "/local/domain/1/device/vif/0/state", "/tool", "/vm",
+	static const char *const bad[] = {"", "//", "/local//domain", "/a/", "a b",
+		"/local/domain/../domain/0", "\x01", "/\xff", "@releaseDomain",
+		"/local/domain/0/\n", "."};
+	static const char *const others[] = {"/", "/local", "/local/domain", "/local/domain/0",
+		"/local/domain/0/backend", "/local/domain/1", "/local/domain/1/device",
+		"/local/domain/1/device/vif/0/state", "/tool", "/vm",
 		"/local/domain/0/backend/vif/1/0/state"};
 	char value[STORE_VALUE_MAX + 1];
 	const struct store_perm mine = {.domid = r->domid, .access = STORE_PERM_BOTH};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
-		if (store_client_write(r->store, 0, bad[i], "x", 1, soon()) >= 0 && bad[i][0] == '/')
+		if (store_client_write(r->store, 0, bad[i], "x", 1, soon()) >= 0 &&
+			bad[i][0] == '/')
 			raw_die("'%s' was written", bad[i]);
 		(void)store_client_read(r->store, 0, bad[i], value, sizeof(value), soon());
 		(void)store_client_watch(r->store, bad[i], "t", soon());
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
-		if (!strncmp(others[i], r->front, strlen(others[i])) && others[i][1] == 'l' && strstr(others[i], "domain/1"))
+		if (!strncmp(others[i], r->front, strlen(others[i])) && others[i][1] == 'l' &&
+			strstr(others[i], "domain/1"))
 			continue;
 		if (store_client_write(r->store, 0, others[i], "x", 1, soon()) >= 0)
 			raw_die("%s was written", others[i]);
@@ -160,7 +167,8 @@ static void paths(struct raw *r, unsigned arg)
 /* The front end's directory given away, and opened for all: the guest's own loss. */
 static void give_away(struct raw *r, unsigned arg)
 {
-	struct store_perm perms[2] = {{.domid = r->domid, .access = STORE_PERM_NONE}, {.domid = 0, .access = STORE_PERM_NONE}};
+	struct store_perm perms[2] = {{.domid = r->domid, .access = STORE_PERM_NONE},
+		{.domid = 0, .access = STORE_PERM_NONE}};
 	char path[96];
 
 	(void)store_client_set_perms(r->store, 0, r->front, perms, 2, soon());
@@ -309,8 +317,10 @@ static void deaf(struct raw *r, unsigned arg)
 	still_there(r);
 }
 
-#define STORE(text, fn)                                                                                     \
-	{.name = text, .attack = fn, .start = RAW_STORE}
+#define STORE(text, fn)                                                                            \
+	{                                                                                          \
+		.name = text, .attack = fn, .start = RAW_STORE                                     \
+	}
 
 static const struct hostile_case cases[] = {
 	STORE("nodes", many_nodes),
@@ -319,11 +329,16 @@ static const struct hostile_case cases[] = {
 	STORE("watches", many_watches),
 	STORE("transactions", many_transactions),
 	STORE("paths", paths),
-	{.name = "give-away", .attack = give_away, .start = RAW_UP, .good = 1, .may_quarantine = true},
+	{.name = "give-away",
+		.attack = give_away,
+		.start = RAW_UP,
+		.good = 1,
+		.may_quarantine = true},
 	STORE("wire", wire),
 	{.name = "noise", .attack = noise, .arg = 1, .start = RAW_STORE},
 	STORE("streams", too_many_streams),
 	STORE("deaf", deaf),
 };
 
-const struct hostile_group group_store = {.name = "store", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 1};
+const struct hostile_group group_store = {
+	.name = "store", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 1};

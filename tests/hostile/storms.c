@@ -99,7 +99,8 @@ static void region_storm(struct raw *r, unsigned arg)
 	int fd = raw_memfd(SHUNT_PAGE_SIZE, F_SEAL_SHRINK | F_SEAL_GROW);
 
 	while (raw_ms() < end) {
-		const struct wire_request add = {.op = WIRE_REGION_ADD, .id = ++r->last_id, .arg = {SHUNT_PAGE_SIZE}};
+		const struct wire_request add = {
+			.op = WIRE_REGION_ADD, .id = ++r->last_id, .arg = {SHUNT_PAGE_SIZE}};
 		struct wire_reply reply;
 
 		if (raw_call_fds(r, &add, NULL, 0, &fd, 1, &reply, NULL) ||
@@ -132,29 +133,37 @@ static void judge_storm(struct world *w, unsigned arg)
 	double cpu = (world_cpu(w) - storm_cpu) / seconds;
 
 	if (getenv("HOSTILE_VERBOSE"))
-		(void)printf("     cpu %.2f, quiet %.2f, slowest answer %lu ms\n", cpu, w->quiet_cpu, (unsigned long)slowest);
+		(void)printf("     cpu %.2f, quiet %.2f, slowest answer %lu ms\n", cpu,
+			w->quiet_cpu, (unsigned long)slowest);
 	if (arg && !w->sanitized && cpu > w->quiet_cpu + arg / 100.0)
 		hostile_fail(w, "shuntd used %.2f of a CPU, %.2f before", cpu, w->quiet_cpu);
 	if (slowest > 2000)
-		hostile_fail(w, "shuntd answered its operator after %lu ms", (unsigned long)slowest);
+		hostile_fail(
+			w, "shuntd answered its operator after %lu ms", (unsigned long)slowest);
 	storm_began = 0;
 	slowest = 0;
 }
 
-#define STORM(text, fn, percent)                                                                            \
-	{                                                                                                    \
-		.name = text, .attack = fn, .arg = percent, .start = RAW_UP, .judge = judge_storm, .meanwhile = watch_storm \
+#define STORM(text, fn, percent)                                                                   \
+	{                                                                                          \
+		.name = text, .attack = fn, .arg = percent, .start = RAW_UP, .judge = judge_storm, \
+		.meanwhile = watch_storm                                                           \
 	}
 
 static const struct hostile_case cases[] = {
 	STORM("events", event_storm, 30),
 	STORM("empty-work", empty_work_storm, 0),
 	STORM("requests", request_storm, 0),
-	{.name = "requests-unread", .attack = deaf_requests, .start = RAW_UP, .refusal = "replies-not-read", .gone = true},
+	{.name = "requests-unread",
+		.attack = deaf_requests,
+		.start = RAW_UP,
+		.refusal = "replies-not-read",
+		.gone = true},
 	STORM("store", store_storm, 0),
 	STORM("watched-key", watched_key_storm, 0),
 	STORM("connections", connection_storm, 0),
 	STORM("regions", region_storm, 0),
 };
 
-const struct hostile_group group_storms = {.name = "storms", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 1};
+const struct hostile_group group_storms = {
+	.name = "storms", .cases = cases, .n = ARRAY_SIZE(cases), .workers = 1};

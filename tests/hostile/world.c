@@ -27,6 +27,8 @@
 
 #include <shunt/pool.h>
 
+#include "base/clock.h"
+
 enum {
 	EVIL,
 	PEER,
@@ -38,7 +40,7 @@ enum {
 	SETTLE_MS = 5000,
 	ATTACK_MS = 40000,
 	FRESH_FRAMES = 40,
-	BURST = 20,  /* each way and millisecond: 20,000 frames a second */
+	BURST = 20, /* each way and millisecond: 20,000 frames a second */
 	WINDOW = 128,
 	STALL_MS = 1000, /* the bystanders' longest silence */
 	STALL_SANITIZED_MS = 4000,
@@ -52,7 +54,7 @@ struct bystander_counts {
 	_Atomic bool done;
 	_Atomic uint64_t sent;
 	_Atomic uint64_t received;
-	_Atomic uint64_t holes;	 /* numbers passed over, repeated or gone back to */
+	_Atomic uint64_t holes;  /* numbers passed over, repeated or gone back to */
 	_Atomic uint64_t silent; /* ms, the longest */
 };
 
@@ -96,7 +98,8 @@ json_t *world_ask(struct world *w, const char *verb, const char *name)
 
 	if (fd < 0)
 		return NULL;
-	n = name ? snprintf(text, sizeof(text), "{\"verb\": \"%s\", \"args\": {\"name\": \"%s\"}}\n", verb, name)
+	n = name ? snprintf(text, sizeof(text),
+			   "{\"verb\": \"%s\", \"args\": {\"name\": \"%s\"}}\n", verb, name)
 		 : snprintf(text, sizeof(text), "{\"verb\": \"%s\"}\n", verb);
 	if (send(fd, text, (size_t)n, MSG_NOSIGNAL) == n) {
 		while (len < sizeof(text) && (len == 0 || text[len - 1] != '\n')) {
@@ -169,7 +172,8 @@ double world_cpu(const struct world *w)
 	at = fgets(text, sizeof(text), f);
 	(void)fclose(f);
 	at = at ? strrchr(text, ')') : NULL;
-	if (!at || sscanf(at + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &kernel) != 2)
+	if (!at || sscanf(at + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+			   &kernel) != 2)
 		return 0;
 	return (double)(user + kernel) / (double)sysconf(_SC_CLK_TCK);
 }
@@ -223,6 +227,34 @@ static unsigned count_maps(const struct world *w)
 	return n;
 }
 
+/* Nodes in the store that are there for a guest: domains, and the host's directories for their vifs. */
+static unsigned count_nodes(const struct world *w)
+{
+	static const char *const paths[] = {"/local/domain", "/local/domain/0/backend/vif"};
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct store_client *store;
+	unsigned nodes = 0;
+
+	(void)snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/run/store.sock", w->dir);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&sun, sizeof(sun)))
+		return 0;
+	store = store_client_new(fd, 1);
+	for (unsigned i = 0; store && i < ARRAY_SIZE(paths); i++) {
+		char *names;
+		size_t len;
+		int n = store_client_directory(store, 0, paths[i], &names, &len,
+			clock_ns() + RAW_WAIT_MS * CLOCK_MS);
+
+		if (n < 0)
+			continue;
+		nodes += (unsigned)n;
+		free(names);
+	}
+	store_client_free(store);
+	return nodes;
+}
+
 /* ---- processes ---- */
 
 /* A child that dies with us and has none of our fds but `keep` (-1: none). Returns 0 in the child. */
@@ -249,19 +281,23 @@ static bool start_shuntd(struct world *w, const char *program)
 	char sandbox[8];
 	FILE *f;
 
-	(void)snprintf(sandbox, sizeof(sandbox), "%s", getenv("SANDBOX") ? getenv("SANDBOX") : "kill");
+	(void)snprintf(
+		sandbox, sizeof(sandbox), "%s", getenv("SANDBOX") ? getenv("SANDBOX") : "kill");
 	w->sanitized = !strcmp(sandbox, "no");
 	(void)snprintf(path, sizeof(path), "%s/conf", w->dir);
 	f = fopen(path, "we");
 	if (!f)
 		return false;
-	(void)fprintf(f, "[shuntd]\nrun = %s/run\nworkers = %u\nsandbox = %s\n", w->dir, w->group->workers, sandbox);
+	(void)fprintf(f, "[shuntd]\nrun = %s/run\nworkers = %u\nsandbox = %s\n", w->dir,
+		w->group->workers, sandbox);
 	for (unsigned i = 0; i < VIFS; i++) {
 		const uint8_t mac[6] = {2, 0xaa, 0, 0, 0, (uint8_t)(i + 1)};
 
 		memcpy(w->macs[i], mac, 6);
-		(void)fprintf(f, "[vif %s]\nmac = 02:aa:00:00:00:%02x\nowner = %u\nmemory = 32M\nqueues = %u\n%s", vif_names[i],
-			i + 1, (unsigned)getuid(), i == EVIL && w->group->queues ? w->group->queues : 1,
+		(void)fprintf(f,
+			"[vif %s]\nmac = 02:aa:00:00:00:%02x\nowner = %u\nmemory = 32M\nqueues = %u\n%s",
+			vif_names[i], i + 1, (unsigned)getuid(),
+			i == EVIL && w->group->queues ? w->group->queues : 1,
 			i == EVIL ? "flood = 1000\n" : "");
 	}
 	if (fclose(f))
@@ -311,9 +347,11 @@ static void show_log(const struct world *w)
 
 /* ---- library guests ---- */
 
-static struct shunt_port *guest_open(struct shunt_context *context, const struct world *w, unsigned vif, bool plain)
+static struct shunt_port *guest_open(
+	struct shunt_context *context, const struct world *w, unsigned vif, bool plain)
 {
-	const struct shunt_open_options options = {.size = sizeof(options), .wait_ms = LINK_MS, .no_offload = plain};
+	const struct shunt_open_options options = {
+		.size = sizeof(options), .wait_ms = LINK_MS, .no_offload = plain};
 	struct shunt_port *port;
 	char name[128];
 
@@ -325,8 +363,8 @@ static struct shunt_port *guest_open(struct shunt_context *context, const struct
 }
 
 /* n frames, each written by raw_frame and numbered from `first`. Returns how many were taken. */
-static unsigned guest_send(struct shunt_port *port, const uint8_t *from, const uint8_t *to, unsigned n, unsigned len,
-	uint32_t first)
+static unsigned guest_send(struct shunt_port *port, const uint8_t *from, const uint8_t *to,
+	unsigned n, unsigned len, uint32_t first)
 {
 	struct shunt_packet *packets[SHUNT_BATCH];
 	struct shunt_pool *pool = shunt_vif_pool(port, 0);
@@ -352,7 +390,8 @@ static bool frame_whole(const struct shunt_packet *packet, uint32_t *sequence)
 	uint32_t len = packet->len;
 	uint32_t wrong = 0;
 
-	if (len < 20 || len > sizeof(bytes) || shunt_packet_copy_out(packet, 0, bytes, len) != len ||
+	if (len < 20 || len > sizeof(bytes) ||
+		shunt_packet_copy_out(packet, 0, bytes, len) != len ||
 		(uint16_t)len != (bytes[14] << 8 | bytes[15]))
 		return false;
 	memcpy(sequence, bytes + 16, 4);
@@ -366,7 +405,7 @@ static bool frame_whole(const struct shunt_packet *packet, uint32_t *sequence)
 struct bystander {
 	struct shunt_port *port;
 	unsigned vif;
-	uint32_t next;	   /* to be sent */
+	uint32_t next;     /* to be sent */
 	uint32_t expected; /* to be received */
 };
 
@@ -381,7 +420,8 @@ static unsigned bystander_receive(struct world *w, struct bystander *b, const ui
 		uint8_t source[6];
 
 		/* Others' broadcasts are not counted. */
-		if (shunt_packet_copy_out(packets[i], 6, source, 6) != 6 || memcmp(source, from, 6) != 0)
+		if (shunt_packet_copy_out(packets[i], 6, source, 6) != 6 ||
+			memcmp(source, from, 6) != 0)
 			continue;
 		if (!frame_whole(packets[i], &sequence) || sequence != b->expected) {
 			atomic_fetch_add(&w->seen->holes, 1);
@@ -401,7 +441,8 @@ static void bystanders_turn(struct world *w, struct bystander *b, bool send)
 		unsigned flying = b[i].next - b[1 - i].expected;
 		unsigned n = send && flying < WINDOW ? MIN((unsigned)BURST, WINDOW - flying) : 0;
 
-		n = n ? guest_send(b[i].port, w->macs[b[i].vif], w->macs[b[1 - i].vif], n, 64 + b[i].next % 1000, b[i].next)
+		n = n ? guest_send(b[i].port, w->macs[b[i].vif], w->macs[b[1 - i].vif], n,
+				64 + b[i].next % 1000, b[i].next)
 		      : 0;
 		b[i].next += n;
 		atomic_fetch_add(&w->seen->sent, n);
@@ -441,7 +482,8 @@ static void bystanders_main(struct world *w)
 		} else {
 			bystanders_turn(w, b, false); /* passes completions on */
 			drain = drain ? drain : before;
-			if ((b[0].next == b[1].expected && b[1].next == b[0].expected) || before - drain > SETTLE_MS)
+			if ((b[0].next == b[1].expected && b[1].next == b[0].expected) ||
+				before - drain > SETTLE_MS)
 				break;
 		}
 		raw_sleep_ms(1);
@@ -455,7 +497,8 @@ static void bystanders_main(struct world *w)
 
 static bool start_bystanders(struct world *w)
 {
-	w->seen = mmap(NULL, sizeof(*w->seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	w->seen = mmap(
+		NULL, sizeof(*w->seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (w->seen == MAP_FAILED)
 		return false;
 	w->bystanders = fork_child(-1, -1);
@@ -474,13 +517,15 @@ static void check_bystanders(struct world *w)
 	uint64_t before = atomic_load(&w->seen->received);
 
 	if (atomic_load(&w->seen->holes))
-		hostile_fail(w, "bystanders: %lu holes in the sequence numbers", (unsigned long)atomic_load(&w->seen->holes));
+		hostile_fail(w, "bystanders: %lu holes in the sequence numbers",
+			(unsigned long)atomic_load(&w->seen->holes));
 	for (unsigned i = 0; i < SETTLE_MS / 2 && atomic_load(&w->seen->received) == before; i++)
 		world_pump(w, 2);
 	if (atomic_load(&w->seen->received) == before)
 		hostile_fail(w, "bystanders: no frame arrives");
 	if (atomic_load(&w->seen->silent) > (w->sanitized ? STALL_SANITIZED_MS : STALL_MS))
-		hostile_fail(w, "bystanders: nothing arrived for %lu ms", (unsigned long)atomic_load(&w->seen->silent));
+		hostile_fail(w, "bystanders: nothing arrived for %lu ms",
+			(unsigned long)atomic_load(&w->seen->silent));
 	atomic_store(&w->seen->silent, 0);
 }
 
@@ -489,12 +534,14 @@ static void stop_bystanders(struct world *w)
 	int status = -1;
 
 	atomic_store(&w->seen->stop, true);
-	for (unsigned i = 0; i < 2 * SETTLE_MS / 10 && waitpid(w->bystanders, &status, WNOHANG) == 0; i++)
+	for (unsigned i = 0;
+		i < 2 * SETTLE_MS / 10 && waitpid(w->bystanders, &status, WNOHANG) == 0; i++)
 		raw_sleep_ms(10);
 	if (status)
 		hostile_fail(w, "bystanders did not end in order: status %x", (unsigned)status);
 	if (atomic_load(&w->seen->sent) != atomic_load(&w->seen->received))
-		hostile_fail(w, "bystanders: %lu sent, %lu received", (unsigned long)atomic_load(&w->seen->sent),
+		hostile_fail(w, "bystanders: %lu sent, %lu received",
+			(unsigned long)atomic_load(&w->seen->sent),
 			(unsigned long)atomic_load(&w->seen->received));
 }
 
@@ -529,7 +576,8 @@ static unsigned peer_turn(struct world *w)
 		peer_look(w, packets[i]);
 	shunt_packets_release(packets, n);
 	if (w->flood && now != w->flooded)
-		(void)guest_send(w->peer, w->macs[PEER], w->macs[EVIL], w->flood, 200, (uint32_t)now);
+		(void)guest_send(
+			w->peer, w->macs[PEER], w->macs[EVIL], w->flood, 200, (uint32_t)now);
 	else
 		(void)shunt_port_tx(w->peer, 0, packets, 0);
 	w->flooded = now;
@@ -604,22 +652,24 @@ static void end_attacker(struct attacker *a)
 }
 
 /* Retry a check for a while with the peer at work. */
-#define EVENTUALLY(w, condition)                                                  \
-	({                                                                        \
-		uint64_t end_ = raw_ms() + SETTLE_MS;                             \
-		bool is_;                                                         \
-                                                                                  \
-		while (!(is_ = (condition)) && raw_ms() < end_)                   \
-			world_pump(w, 2);                                         \
-		is_;                                                              \
+#define EVENTUALLY(w, condition)                                                                   \
+	({                                                                                         \
+		uint64_t end_ = raw_ms() + SETTLE_MS;                                              \
+		bool is_;                                                                          \
+                                                                                                   \
+		while (!(is_ = (condition)) && raw_ms() < end_)                                    \
+			world_pump(w, 2);                                                          \
+		is_;                                                                               \
 	})
 
-static void check_verdict(struct world *w, const struct hostile_case *c, uint64_t drops, uint64_t refusals)
+static void check_verdict(
+	struct world *w, const struct hostile_case *c, uint64_t drops, uint64_t refusals)
 {
 	char state[32] = "";
 	char reason[160] = "";
 
-	if (c->reason && !EVENTUALLY(w, evil_state(w, state, reason) && !strcmp(state, "quarantined")))
+	if (c->reason &&
+		!EVENTUALLY(w, evil_state(w, state, reason) && !strcmp(state, "quarantined")))
 		hostile_fail(w, "not quarantined but %s (%s)", state, reason);
 	else if (c->reason && !strstr(reason, c->reason))
 		hostile_fail(w, "quarantined for '%s', not '%s'", reason, c->reason);
@@ -654,10 +704,14 @@ static void check_given_back(struct world *w)
 
 	if (!EVENTUALLY(w, evil_state(w, state, reason) && !strcmp(state, "detached")))
 		hostile_fail(w, "the vif is %s after its guest died", state);
+	if (!EVENTUALLY(w, count_nodes(w) == w->base_nodes))
+		hostile_fail(w, "the store has %u nodes for guests, before it had %u", count_nodes(w),
+			w->base_nodes);
 	if (!EVENTUALLY(w, count_fds(w) == w->base_fds))
 		hostile_fail(w, "shuntd has %u fds, before it had %u", count_fds(w), w->base_fds);
 	if (!EVENTUALLY(w, count_maps(w) == w->base_maps))
-		hostile_fail(w, "shuntd has %u mappings, before it had %u", count_maps(w), w->base_maps);
+		hostile_fail(
+			w, "shuntd has %u mappings, before it had %u", count_maps(w), w->base_maps);
 }
 
 static unsigned receive_some(struct shunt_port *port)
@@ -682,14 +736,16 @@ static void check_fresh(struct world *w)
 	}
 	memset(&w->counts, 0, sizeof(w->counts));
 	if (guest_send(port, w->macs[EVIL], w->macs[PEER], FRESH_FRAMES, 100, 0) != FRESH_FRAMES ||
-		guest_send(w->peer, w->macs[PEER], w->macs[EVIL], FRESH_FRAMES, 100, 0) != FRESH_FRAMES)
+		guest_send(w->peer, w->macs[PEER], w->macs[EVIL], FRESH_FRAMES, 100, 0) !=
+			FRESH_FRAMES)
 		hostile_fail(w, "an honest guest's frames were not taken");
 	while ((got < FRESH_FRAMES || w->counts.good < FRESH_FRAMES) && raw_ms() < end) {
 		world_pump(w, 1);
 		got += receive_some(port);
 	}
 	if (got != FRESH_FRAMES || w->counts.good != FRESH_FRAMES)
-		hostile_fail(w, "an honest guest sent %u and received %u of %u", w->counts.good, got, (unsigned)FRESH_FRAMES);
+		hostile_fail(w, "an honest guest sent %u and received %u of %u", w->counts.good,
+			got, (unsigned)FRESH_FRAMES);
 	shunt_port_close(port);
 }
 
@@ -742,8 +798,8 @@ static void run_case(struct world *w, const struct hostile_case *c)
 	check_given_back(w);
 	check_bystanders(w);
 	check_shuntd(w);
-	(void)printf("%s %s/%s %u ms\n", w->failures == failures ? "ok  " : "FAIL", w->group->name, c->name,
-		(unsigned)(raw_ms() - began));
+	(void)printf("%s %s/%s %u ms\n", w->failures == failures ? "ok  " : "FAIL", w->group->name,
+		c->name, (unsigned)(raw_ms() - began));
 	(void)fflush(stdout);
 }
 
@@ -776,13 +832,14 @@ static bool world_open(struct world *w, const char *shuntd)
 	double cpu;
 
 	(void)snprintf(w->dir, sizeof(w->dir), "/tmp/shunt-hostile-XXXXXX");
-	if (!mkdtemp(w->dir) || chmod(w->dir, 0755) || !start_shuntd(w, shuntd) || !start_bystanders(w) ||
-		shunt_context_new(&w->context))
+	if (!mkdtemp(w->dir) || chmod(w->dir, 0755) || !start_shuntd(w, shuntd) ||
+		!start_bystanders(w) || shunt_context_new(&w->context))
 		return false;
 	w->peer = guest_open(w->context, w, PEER, w->group->plain_peer);
 	if (!w->peer)
 		return false;
 	check_fresh(w); /* what is made once and kept is made now */
+	w->base_nodes = count_nodes(w);
 	cpu = world_cpu(w);
 	world_pump(w, 200);
 	w->quiet_cpu = (world_cpu(w) - cpu) * 5;

@@ -28,11 +28,12 @@ enum {
 
 /* What the peer saw since the case began. */
 struct peer_counts {
-	unsigned good;	/* raw_frame, whole */
-	unsigned bad;	/* begins like one and is not */
+	unsigned good;  /* raw_frame, whole */
+	unsigned bad;   /* begins like one and is not */
 	unsigned other; /* something else, from the attacker's MAC */
 	unsigned spoof; /* from another source MAC */
-	unsigned unfinished; /* marked as lacking its checksum, or to be cut, which this peer does not take */
+	unsigned
+		unfinished; /* marked as lacking its checksum, or to be cut, which this peer does not take */
 };
 
 struct world;
@@ -41,16 +42,18 @@ struct hostile_case {
 	const char *name;
 	void (*attack)(struct raw *r, unsigned arg);
 	unsigned arg;
-	enum raw_step start; /* how far the attacker gets honestly */
+	enum raw_step start;        /* how far the attacker gets honestly */
 	const struct raw_key *keys; /* ... but for these */
-	const char *reason;  /* the vif ends in quarantine, for a reason that contains this; NULL: it does not */
-	const char *drop;    /* a counter of the vif that the attack must move; NULL: none in particular */
+	const char *
+		reason; /* the vif ends in quarantine, for a reason that contains this; NULL: it does not */
+	const char *
+		drop; /* a counter of the vif that the attack must move; NULL: none in particular */
 	const char *refusal; /* likewise one of shuntd's refused connections */
-	int good;	     /* whole frames that the peer must get; FRAMES_ANY */
-	bool garbled;	     /* the peer may get frames that changed on the way */
-	bool gone;	     /* the attacker's connection is ended by the attack: nothing is asked of the vif's state */
+	int good;            /* whole frames that the peer must get; FRAMES_ANY */
+	bool garbled;        /* the peer may get frames that changed on the way */
+	bool gone; /* the attacker's connection is ended by the attack: nothing is asked of the vif's state */
 	bool may_quarantine; /* whether the vif ends in quarantine is luck */
-	unsigned flood;	     /* frames that the peer sends to the attacker in each millisecond */
+	unsigned flood;      /* frames that the peer sends to the attacker in each millisecond */
 	/* While the attacker is still there; NULL: nothing more. Reports by hostile_fail. */
 	void (*judge)(struct world *w, unsigned arg);
 	/* In the midst of the attack, again and again. */
@@ -78,13 +81,14 @@ struct world {
 	struct peer_counts counts;
 	uint8_t macs[4][6];
 	unsigned flood;
-	uint64_t flooded; /* ms */
+	uint64_t flooded;  /* ms */
 	const char *doing; /* the case */
 	unsigned failures;
 	bool sanitized;
-	double quiet_cpu;  /* of shuntd, seconds in a second, when nobody attacks */
+	double quiet_cpu; /* of shuntd, seconds in a second, when nobody attacks */
 	unsigned base_fds;
 	unsigned base_maps;
+	unsigned base_nodes;
 };
 
 /* Run a group against a new shuntd (the program at this path). Returns the number of failures. */
@@ -104,6 +108,6 @@ double world_cpu(const struct world *w);
 uint64_t world_rss(const struct world *w);
 
 /* The groups, one file each. */
-extern const struct hostile_group group_indices, group_slots, group_headers, group_rewrite, group_grants, group_extras,
-	group_checksums, group_storms, group_events, group_receive, group_death, group_store, group_keys, group_regions,
-	group_attach, group_fds;
+extern const struct hostile_group group_indices, group_slots, group_headers, group_rewrite,
+	group_grants, group_extras, group_checksums, group_storms, group_events, group_receive,
+	group_death, group_store, group_keys, group_regions, group_attach, group_fds;

@@ -423,8 +423,11 @@ static unsigned back_rx(
 	if (unlikely(!q->running))
 		return 0;
 	tx_publish(q);
-	if (unlikely(q->stuck_since))
+	if (unlikely(q->stuck_since)) {
 		backlog_service(q);
+		if (unlikely(!q->running))
+			return 0;
+	}
 	avail = ring_back_requests(&q->tx);
 	if (unlikely(avail < 0)) {
 		queue_break(q, "TX request producer is impossible: consumed %u, answered %u",
@@ -741,6 +744,7 @@ static void backlog_service(struct netif_back_queue *q)
 	uint64_t now = clock_ns();
 	uint64_t drain = q->rx_notify ? q->back->drain_ns : NETIF_DRAIN_NO_NOTIFY_MS * CLOCK_MS;
 	bool moved = false;
+	bool room;
 
 	while (b && b->count && rx_put(q, &b->packets[b->head], 1) == 1) {
 		b->bytes -= b->packets[b->head]->len;
@@ -750,7 +754,10 @@ static void backlog_service(struct netif_back_queue *q)
 		moved = true;
 	}
 	rx_publish(q);
-	if (q->stalled && rx_refresh(q, NETIF_MAX_SLOTS)) {
+	room = rx_refresh(q, q->stalled ? NETIF_MAX_SLOTS : 1);
+	if (unlikely(!q->running))
+		return;
+	if (q->stalled && room) {
 		q->stalled = false;
 		q->stuck_since = 0;
 		(void)q->back->notify(q->back->notify_arg, q, NETIF_READY, NULL);
@@ -765,7 +772,7 @@ static void backlog_service(struct netif_back_queue *q)
 		q->stalled = true;
 		backlog_drop(q, SHUNT_DROP_TX_STALE, UINT64_MAX);
 		(void)q->back->notify(q->back->notify_arg, q, NETIF_STALLED, NULL);
-	} else if (!q->stalled && (!b || b->count == 0) && (!q->rx_notify || rx_refresh(q, 1))) {
+	} else if (!q->stalled && (!b || b->count == 0) && (!q->rx_notify || room)) {
 		q->stuck_since = 0;
 	}
 }

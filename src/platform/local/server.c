@@ -253,7 +253,8 @@ static void socket_close(int fd)
 	(void)shutdown(fd, SHUT_RDWR);
 	for (unsigned i = 0; i < DRAINED_MAX; i++) {
 		union fds_received control;
-		struct msghdr msg = {.msg_control = control.buf, .msg_controllen = sizeof(control.buf)};
+		struct msghdr msg = {
+			.msg_control = control.buf, .msg_controllen = sizeof(control.buf)};
 		int received;
 
 		if (recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0)
@@ -706,7 +707,8 @@ static void guest_new(struct hv_server *server, struct listener *listener, int f
 
 	/* Who has waited longest with nothing to say makes room: a silent crowd does not keep the owner out. */
 	if (listener->clients >= HV_SERVER_WAITING)
-		guest_drop(server, (struct guest *)client_of(server, listener), HV_DROP_TOO_MANY, NULL);
+		guest_drop(server, (struct guest *)client_of(server, listener), HV_DROP_TOO_MANY,
+			NULL);
 	guest = calloc(1, sizeof(*guest));
 	if (!guest || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &guest->peer, &len) ||
 		source_add(server, &guest->source, SOURCE_GUEST, fd, EPOLLIN | EPOLLRDHUP)) {

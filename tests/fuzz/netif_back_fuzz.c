@@ -212,7 +212,8 @@ static void host_forward(unsigned n, bool send)
 	n = MIN(MIN(n, world.nheld), (unsigned)SHUNT_BATCH);
 	at = (world.nheld - n) / 2;
 	memcpy(packets, world.held + at, n * sizeof(struct shunt_packet *));
-	memmove(world.held + at, world.held + at + n, (world.nheld - n - at) * sizeof(struct shunt_packet *));
+	memmove(world.held + at, world.held + at + n,
+		(world.nheld - n - at) * sizeof(struct shunt_packet *));
 	world.nheld -= n;
 	if (send)
 		host_tx(packets, n);
@@ -226,7 +227,8 @@ static void host_send(uint32_t len, uint32_t how)
 	uint32_t at;
 
 	len = MAX(len, (uint32_t)NETIF_MIN_FRAME);
-	if (shunt_pool_available(world.pool) < SHUNT_MAX_SEGS + 1 || !shunt_pool_take(world.pool, &first, 1))
+	if (shunt_pool_available(world.pool) < SHUNT_MAX_SEGS + 1 ||
+		!shunt_pool_take(world.pool, &first, 1))
 		return;
 	first->len = len;
 	first->head_len = MIN(len, how & 1 ? 64u : SHUNT_PAGE_SIZE);
@@ -280,8 +282,10 @@ static void invariants(void)
 	CHECK(world.views.nfree + q->outstanding == world.views.total);
 	CHECK(counter_read(&stats->rx_packets) == world.received + sum(stats->rx_drops));
 	CHECK(world.offered == counter_read(&stats->tx_packets) + sum(stats->tx_drops) + waiting);
-	CHECK(waiting <= NETIF_BACKLOG && (!q->backlog || q->backlog->bytes <= NETIF_BACKLOG_BYTES));
-	CHECK(q->running || !shunt_port_rx(&world.back.port, 0, (struct shunt_packet *[1]){NULL}, 1));
+	CHECK(waiting <= NETIF_BACKLOG &&
+		(!q->backlog || q->backlog->bytes <= NETIF_BACKLOG_BYTES));
+	CHECK(q->running ||
+		!shunt_port_rx(&world.back.port, 0, (struct shunt_packet *[1]){NULL}, 1));
 }
 
 /* ---- one operation ---- */
@@ -318,8 +322,8 @@ static void guest_rx(struct input *in)
 	uint32_t first = take(in, 1);
 
 	for (unsigned i = 0; i < n; i++) {
-		struct netif_rx_request request = {
-			.id = (uint16_t)(world.rx_prod & 0xff), .gref = REFS + (first + i) % (PAGES / 2 + RAW_REFS)};
+		struct netif_rx_request request = {.id = (uint16_t)(world.rx_prod & 0xff),
+			.gref = REFS + (first + i) % (PAGES / 2 + RAW_REFS)};
 
 		memcpy(rx_slot(), &request, sizeof(request));
 	}

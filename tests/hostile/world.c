@@ -243,8 +243,8 @@ static unsigned count_nodes(const struct world *w)
 	for (unsigned i = 0; store && i < ARRAY_SIZE(paths); i++) {
 		char *names;
 		size_t len;
-		int n = store_client_directory(store, 0, paths[i], &names, &len,
-			clock_ns() + RAW_WAIT_MS * CLOCK_MS);
+		int n = store_client_directory(
+			store, 0, paths[i], &names, &len, clock_ns() + RAW_WAIT_MS * CLOCK_MS);
 
 		if (n < 0)
 			continue;
@@ -705,8 +705,8 @@ static void check_given_back(struct world *w)
 	if (!EVENTUALLY(w, evil_state(w, state, reason) && !strcmp(state, "detached")))
 		hostile_fail(w, "the vif is %s after its guest died", state);
 	if (!EVENTUALLY(w, count_nodes(w) == w->base_nodes))
-		hostile_fail(w, "the store has %u nodes for guests, before it had %u", count_nodes(w),
-			w->base_nodes);
+		hostile_fail(w, "the store has %u nodes for guests, before it had %u",
+			count_nodes(w), w->base_nodes);
 	if (!EVENTUALLY(w, count_fds(w) == w->base_fds))
 		hostile_fail(w, "shuntd has %u fds, before it had %u", count_fds(w), w->base_fds);
 	if (!EVENTUALLY(w, count_maps(w) == w->base_maps))

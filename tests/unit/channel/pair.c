@@ -270,7 +270,8 @@ void frame_check(const struct frame *frame, const struct shunt_packet *packet)
 	assert_int_equal(packet->gso_type, frame->gso_type);
 	if (frame->gso_type)
 		assert_int_equal(packet->gso_size, frame->gso_size);
-	assert_int_equal(packet->flags & (SHUNT_PKT_CSUM_PARTIAL | SHUNT_PKT_CSUM_VALID), frame->flags);
+	assert_int_equal(
+		packet->flags & (SHUNT_PKT_CSUM_PARTIAL | SHUNT_PKT_CSUM_VALID), frame->flags);
 	for (unsigned i = 0; i < packet->nsegs; i++)
 		sum += packet->segs[i].len;
 	assert_int_equal(sum, frame->len);

@@ -35,11 +35,11 @@ struct pair {
 	struct netif_frontend *front;
 	struct netif_views views;
 	struct shunt_pool *pool; /* the host's */
-	struct shunt_pool *app;	 /* the guest's own memory, not granted */
+	struct shunt_pool *app;  /* the guest's own memory, not granted */
 	struct netif_backend_ops ops;
 	struct netif_backend_config back_config;
 	unsigned events[NETIF_MCAST_DEL + 1]; /* that queues reported */
-	uint8_t mac[6];			      /* the last multicast address */
+	uint8_t mac[6];                       /* the last multicast address */
 	bool mcast_refused;
 	unsigned started, stopped, changes;
 	unsigned npending;
@@ -94,7 +94,8 @@ uint8_t frame_byte(const struct frame *frame, uint32_t at);
  * A packet of `pool` with the frame's bytes and fields, `lead` bytes into its first buffer and at most `piece` bytes in a
  * buffer (0: a page). NULL: the pool is empty.
  */
-struct shunt_packet *frame_make(struct shunt_pool *pool, const struct frame *frame, uint32_t lead, uint32_t piece);
+struct shunt_packet *frame_make(
+	struct shunt_pool *pool, const struct frame *frame, uint32_t lead, uint32_t piece);
 void frame_check(const struct frame *frame, const struct shunt_packet *packet);
 
 /* Send one packet and receive it at the other end: to the host, to the guest. They stay the test's to release. */

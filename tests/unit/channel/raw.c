@@ -59,7 +59,8 @@ void raw_open(struct raw *r, uint32_t at)
 	assert_non_null(r->q->tx_event);
 	r->q->fd = r->q->tx_event->fd;
 	assert_int_equal(h->ops->map(h, 1, &r->refs, 1, false, &r->q->tx_map), 0);
-	assert_int_equal(h->ops->map(h, 1, &(grant_ref_t){r->refs + 1}, 1, false, &r->q->rx_map), 0);
+	assert_int_equal(
+		h->ops->map(h, 1, &(grant_ref_t){r->refs + 1}, 1, false, &r->q->rx_map), 0);
 	assert_int_equal(netif_views_init(&r->views, RAW_VIEWS), 0);
 	assert_int_equal(shunt_pool_create(&r->pool, &pool), 0);
 	assert_int_equal(netif_back_queue_start(r->q, &r->views, r->pool), 0);
@@ -82,7 +83,8 @@ void raw_close(struct raw *r)
 	shunt_region_put(r->region);
 }
 
-void raw_tx_slot(struct raw *r, unsigned page, uint16_t offset, uint16_t flags, uint16_t id, uint16_t size)
+void raw_tx_slot(
+	struct raw *r, unsigned page, uint16_t offset, uint16_t flags, uint16_t id, uint16_t size)
 {
 	netif_tx_slot(r->tx.shared, r->tx.req_prod++)->req = (struct netif_tx_request){
 		.gref = raw_ref(r, page), .offset = offset, .flags = flags, .id = id, .size = size};
@@ -101,8 +103,8 @@ bool raw_tx_publish(struct raw *r)
 void raw_tx_packet(struct raw *r, unsigned slots, uint16_t each, uint16_t id)
 {
 	for (unsigned i = 0; i < slots; i++)
-		raw_tx_slot(r, RAW_DATA + i, 0, i + 1 < slots ? NETTXF_more_data : 0, (uint16_t)(id + i),
-			(uint16_t)(i ? each : each * slots));
+		raw_tx_slot(r, RAW_DATA + i, 0, i + 1 < slots ? NETTXF_more_data : 0,
+			(uint16_t)(id + i), (uint16_t)(i ? each : each * slots));
 }
 
 bool raw_tx_response(struct raw *r, uint16_t *id, int16_t *status)
@@ -137,7 +139,8 @@ void raw_expect_no_tx(struct raw *r)
 
 bool raw_rx_post(struct raw *r, uint16_t id, grant_ref_t ref)
 {
-	netif_rx_slot(r->rx.shared, r->rx.req_prod++)->req = (struct netif_rx_request){.id = id, .gref = ref};
+	netif_rx_slot(r->rx.shared, r->rx.req_prod++)->req =
+		(struct netif_rx_request){.id = id, .gref = ref};
 	return ring_front_publish(&r->rx);
 }
 

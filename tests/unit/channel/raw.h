@@ -16,7 +16,7 @@
 #include "twin.h"
 
 enum {
-	RAW_DATA = 2,  /* the first data page */
+	RAW_DATA = 2, /* the first data page */
 	RAW_PAGES = 512,
 	RAW_VIEWS = 512,
 	RAW_POOL = 512,
@@ -55,7 +55,8 @@ static inline grant_ref_t raw_ref(const struct raw *raw, unsigned page)
 }
 
 /* Write slots behind those that are there; raw_tx_publish shows them to the host. True: it is to be notified. */
-void raw_tx_slot(struct raw *raw, unsigned page, uint16_t offset, uint16_t flags, uint16_t id, uint16_t size);
+void raw_tx_slot(struct raw *raw, unsigned page, uint16_t offset, uint16_t flags, uint16_t id,
+	uint16_t size);
 void raw_tx_extra(struct raw *raw, const struct netif_extra_info *extra);
 bool raw_tx_publish(struct raw *raw);
 
@@ -68,7 +69,8 @@ void raw_expect_tx(struct raw *raw, uint16_t id, int16_t status);
 void raw_expect_no_tx(struct raw *raw);
 
 bool raw_rx_post(struct raw *raw, uint16_t id, grant_ref_t ref);
-void raw_rx_post_n(struct raw *raw, unsigned n); /* page and id: the slot's number modulo 256, data page 0 on */
+void raw_rx_post_n(struct raw *raw,
+	unsigned n); /* page and id: the slot's number modulo 256, data page 0 on */
 bool raw_rx_response(struct raw *raw, struct netif_rx_response *response);
 
 /* A packet of the host's pool. Byte i is seed + i * 7 + (i >> 8). */

@@ -45,7 +45,8 @@ static void expect(struct raw *r, unsigned n, uint32_t len, uint8_t seed)
 		assert_true(raw_rx_response(r, &response));
 		assert_int_equal(response.status, len);
 		for (uint32_t k = 0; k < len; k++)
-			assert_int_equal(raw_page(r, RAW_DATA + slot)[k], raw_byte((uint8_t)(seed + i), k));
+			assert_int_equal(
+				raw_page(r, RAW_DATA + slot)[k], raw_byte((uint8_t)(seed + i), k));
 	}
 }
 

@@ -17,10 +17,10 @@ static void test_offer(void **state)
 	static const struct {
 		const char *key, *value;
 	} keys[] = {{"feature-sg", "1"}, {"feature-gso-tcpv4", "1"}, {"feature-gso-tcpv6", "1"},
-		{"feature-ipv6-csum-offload", "1"}, {"feature-rx-copy", "1"}, {"feature-rx-flip", "0"},
-		{"feature-multicast-control", "1"}, {"feature-dynamic-multicast-control", "1"},
-		{"feature-split-event-channels", "1"}, {"multi-queue-max-queues", "4"},
-		{"hotplug-status", "connected"}, {"state", "2"}};
+		{"feature-ipv6-csum-offload", "1"}, {"feature-rx-copy", "1"},
+		{"feature-rx-flip", "0"}, {"feature-multicast-control", "1"},
+		{"feature-dynamic-multicast-control", "1"}, {"feature-split-event-channels", "1"},
+		{"multi-queue-max-queues", "4"}, {"hotplug-status", "connected"}, {"state", "2"}};
 	struct pair p;
 
 	(void)state;
@@ -82,7 +82,8 @@ static void several(unsigned offered, unsigned wanted, unsigned got, bool split)
 			      .want_split = split});
 	assert_int_equal(p.back->back.nqueues, got);
 	assert_int_equal(pair_fp(&p)->info.rx_queues, got);
-	assert_int_equal(store_get_uint_or(p.host, PAIR_FRONT, "multi-queue-num-queues", 99, 0), got);
+	assert_int_equal(
+		store_get_uint_or(p.host, PAIR_FRONT, "multi-queue-num-queues", 99, 0), got);
 	assert_false(pair_has(&p, PAIR_FRONT, "tx-ring-ref"));
 	assert_false(pair_has(&p, PAIR_FRONT, "rx-ring-ref"));
 	assert_false(pair_has(&p, PAIR_FRONT, "event-channel"));
@@ -108,7 +109,8 @@ static void test_several_queues(void **state)
 
 static void test_features(void **state)
 {
-	const uint32_t all = SHUNT_CAP_CSUM | SHUNT_CAP_CSUM6 | SHUNT_CAP_GSO4 | SHUNT_CAP_GSO6 | SHUNT_CAP_SG;
+	const uint32_t all =
+		SHUNT_CAP_CSUM | SHUNT_CAP_CSUM6 | SHUNT_CAP_GSO4 | SHUNT_CAP_GSO6 | SHUNT_CAP_SG;
 	struct pair p;
 
 	(void)state;
@@ -117,7 +119,8 @@ static void test_features(void **state)
 	assert_int_equal(pair_bp(&p)->info.caps, all | SHUNT_CAP_VLAN);
 	assert_false(p.back->multicast_control);
 	pair_close(&p);
-	pair_open(&p, &(struct pair_config){.no_csum = true, .no_gso = true, .multicast_filter = true});
+	pair_open(&p,
+		&(struct pair_config){.no_csum = true, .no_gso = true, .multicast_filter = true});
 	assert_int_equal(pair_bp(&p)->info.caps, SHUNT_CAP_SG | SHUNT_CAP_VLAN);
 	assert_true(p.back->multicast_control);
 	pair_set(&p, PAIR_FRONT, "request-multicast-control", "0");
@@ -160,8 +163,9 @@ static void test_platform_failures(void **state)
 		domid_t domid;
 		enum twin_op op;
 		int error;
-	} fails[] = {{0, TWIN_MAP, -ENOMEM}, {0, TWIN_EVTCHN_BIND, -EMFILE}, {1, TWIN_REGION_ADD, -EDQUOT},
-		{1, TWIN_GRANT, -ENOSPC}, {1, TWIN_EVTCHN_ALLOC, -EMFILE}, {1, TWIN_STORE_WRITE, -ENOSPC},
+	} fails[] = {{0, TWIN_MAP, -ENOMEM}, {0, TWIN_EVTCHN_BIND, -EMFILE},
+		{1, TWIN_REGION_ADD, -EDQUOT}, {1, TWIN_GRANT, -ENOSPC},
+		{1, TWIN_EVTCHN_ALLOC, -EMFILE}, {1, TWIN_STORE_WRITE, -ENOSPC},
 		{1, TWIN_STORE_BEGIN, -ENOMEM}};
 
 	(void)state;
@@ -171,7 +175,8 @@ static void test_platform_failures(void **state)
 			bool failed;
 			struct pair p;
 
-			pair_open(&p, &(struct pair_config){.offered = 2, .offer_split = true, .no_front = true});
+			pair_open(&p, &(struct pair_config){
+					      .offered = 2, .offer_split = true, .no_front = true});
 			fds = twin_fds();
 			twin_fail(p.twin, fails[i].domid, fails[i].op, nth, fails[i].error);
 			pair_front_open(&p, &(struct pair_config){.wanted = 2, .want_split = true});
@@ -241,7 +246,8 @@ static void refused(const char *key, const char *value, const char *why, bool sp
 	pair_set(&p, PAIR_FRONT, "state", "4");
 	pair_run(&p);
 	if (!strstr(p.back->broken, why))
-		fail_msg("%s = %s: \"%s\", not \"%s\"", key, value ? value : "(none)", p.back->broken, why);
+		fail_msg("%s = %s: \"%s\", not \"%s\"", key, value ? value : "(none)",
+			p.back->broken, why);
 	assert_int_equal(p.back->state, NETIF_CLOSED);
 	expect(&p, PAIR_BACK, "state", "6");
 	expect(&p, PAIR_BACK, "error", p.back->broken);
@@ -259,7 +265,8 @@ static void refused(const char *key, const char *value, const char *why, bool sp
 
 static void test_bad_keys(void **state)
 {
-	static const char *const numbers[] = {"", "abc", "-1", " 5", "5 ", "0x10", "4294967296", "99999999999999999999"};
+	static const char *const numbers[] = {
+		"", "abc", "-1", " 5", "5 ", "0x10", "4294967296", "99999999999999999999"};
 
 	(void)state;
 	refused("request-rx-copy", "0", "request-rx-copy is not set", false);
@@ -274,7 +281,8 @@ static void test_bad_keys(void **state)
 	}
 	refused("tx-ring-ref", "0", "tx-ring-ref: grant 0 cannot be mapped", false);
 	refused("rx-ring-ref", "4000", "rx-ring-ref: grant 4000 cannot be mapped", false);
-	refused("rx-ring-ref", "4294967295", "rx-ring-ref: grant 4294967295 cannot be mapped", false);
+	refused("rx-ring-ref", "4294967295", "rx-ring-ref: grant 4294967295 cannot be mapped",
+		false);
 	refused("event-channel", "0", "event channel 0 cannot be bound", false);
 	refused("event-channel-rx", "4294967295", "cannot be bound", true);
 	refused("multi-queue-num-queues", "0", "multi-queue-num-queues is 0", false);
@@ -309,8 +317,8 @@ static void test_bad_rings(void **state)
 	static const struct {
 		uint32_t req, rsp;
 		bool ok;
-	} rings[] = {{0, 0, true}, {256, 0, true}, {257, 0, false}, {0, 1, false}, {10, 0xfffffff0u, true},
-		{300, 20, false}, {0x80000000u, 0, false}};
+	} rings[] = {{0, 0, true}, {256, 0, true}, {257, 0, false}, {0, 1, false},
+		{10, 0xfffffff0u, true}, {300, 20, false}, {0x80000000u, 0, false}};
 
 	(void)state;
 	for (unsigned i = 0; i < 2 * ARRAY_SIZE(rings); i++) {
@@ -346,7 +354,8 @@ static void test_read_only_ring(void **state)
 	(void)state;
 	pair_open(&p, &(struct pair_config){.no_front = true});
 	raw_open(&r, &p, 1, false);
-	assert_int_equal(p.guest->ops->grant(p.guest, 0, r.front.queues[0].rings, 0, 1, true, &ref), 0);
+	assert_int_equal(
+		p.guest->ops->grant(p.guest, 0, r.front.queues[0].rings, 0, 1, true, &ref), 0);
 	(void)snprintf(value, sizeof(value), "%u", ref);
 	pair_set(&p, PAIR_FRONT, "tx-ring-ref", value);
 	pair_set(&p, PAIR_FRONT, "state", "4");
@@ -409,8 +418,9 @@ static void test_leave_and_return(void **state)
 
 static void test_reconnect(void **state)
 {
-	static const struct pair_config configs[] = {{.wanted = 1}, {.wanted = 4, .want_split = true}, {.wanted = 1, .want_split = true},
-		{.wanted = 2}, {.wanted = 1}};
+	static const struct pair_config configs[] = {{.wanted = 1},
+		{.wanted = 4, .want_split = true}, {.wanted = 1, .want_split = true}, {.wanted = 2},
+		{.wanted = 1}};
 	const struct frame frame = {.len = 1000, .seed = 7};
 	unsigned fds = 0;
 	struct pair p;
@@ -508,7 +518,8 @@ static void test_domain_dies(void **state)
 	struct pair p;
 
 	(void)state;
-	pair_open(&p, &(struct pair_config){.offered = 2, .wanted = 2, .offer_split = true, .want_split = true});
+	pair_open(&p, &(struct pair_config){
+			      .offered = 2, .wanted = 2, .offer_split = true, .want_split = true});
 	twin_kill(p.twin, 1);
 	pair_run(&p);
 	pair_close(&p);
@@ -583,7 +594,10 @@ static void test_freeze_thaw(void **state)
 		uint32_t sent = 0, seen = 0;
 		unsigned fds;
 
-		pair_open(&p, &(struct pair_config){.offered = 2, .wanted = 2, .offer_split = split, .want_split = split});
+		pair_open(&p, &(struct pair_config){.offered = 2,
+				      .wanted = 2,
+				      .offer_split = split,
+				      .want_split = split});
 		fds = twin_fds();
 		for (unsigned i = 0; i < 20; i++) {
 			struct shunt_packet *packets[8];
@@ -600,7 +614,8 @@ static void test_freeze_thaw(void **state)
 				n = shunt_port_rx(pair_bp(&p), i % 2, packets, 3);
 				assert_int_equal(n, 3);
 				for (unsigned k = 0; k < n; k++) {
-					const struct frame frame = {.len = 60 + seen % 6 * 900, .seed = seen};
+					const struct frame frame = {
+						.len = 60 + seen % 6 * 900, .seed = seen};
 
 					frame_check(&frame, packets[k]);
 					seen++;
@@ -633,7 +648,8 @@ static void test_thaw_wakes(void **state)
 	packet = frame_make(p.app, &frame, 0, 0);
 	assert_int_equal(shunt_port_tx(pair_fp(&p), 0, &packet, 1), 1);
 	netif_backend_free(p.back);
-	assert_int_equal(netif_backend_thaw(&p.back, p.host, &p.back_config, &p.ops, &p, &record), 0);
+	assert_int_equal(
+		netif_backend_thaw(&p.back, p.host, &p.back_config, &p.ops, &p, &record), 0);
 	assert_false(shunt_port_arm(pair_bp(&p), 0));
 	assert_int_equal(shunt_port_rx(pair_bp(&p), 0, &packet, 1), 1);
 	shunt_packets_release(&packet, 1);
@@ -662,8 +678,9 @@ static void test_freeze_refused(void **state)
 
 static void test_thaw_bad_record(void **state)
 {
-	static const struct netif_record bad[] = {{.version = 0, .nqueues = 1}, {.version = 2, .nqueues = 1},
-		{.version = 1, .nqueues = 0}, {.version = 1, .nqueues = NETIF_MAX_QUEUES + 1}};
+	static const struct netif_record bad[] = {{.version = 0, .nqueues = 1},
+		{.version = 2, .nqueues = 1}, {.version = 1, .nqueues = 0},
+		{.version = 1, .nqueues = NETIF_MAX_QUEUES + 1}};
 	struct netif_backend *backend;
 	struct pair p;
 
@@ -671,7 +688,8 @@ static void test_thaw_bad_record(void **state)
 	pair_open(&p, &(struct pair_config){.no_front = true});
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_int_equal(
-			netif_backend_thaw(&backend, p.host, &p.back_config, &p.ops, &p, &bad[i]), -EINVAL);
+			netif_backend_thaw(&backend, p.host, &p.back_config, &p.ops, &p, &bad[i]),
+			-EINVAL);
 	pair_close(&p);
 }
 
@@ -683,7 +701,8 @@ static void test_thaw_fails(void **state)
 		unsigned fds;
 		struct pair p;
 
-		pair_open(&p, &(struct pair_config){.offered = 2, .offer_split = true, .no_front = true});
+		pair_open(&p,
+			&(struct pair_config){.offered = 2, .offer_split = true, .no_front = true});
 		fds = twin_fds();
 		pair_front_open(&p, &(struct pair_config){.wanted = 2, .want_split = true});
 		twin_fail(p.twin, 0, TWIN_MAP, nth, -ENOMEM);

@@ -33,7 +33,8 @@ static void liar_open(struct liar *l)
 	l->q = &l->front.queues[0];
 	assert_int_equal(netif_front_queue_open(l->q, false), 0);
 	l->front.nqueues = 1;
-	l->front.port.info.caps = SHUNT_CAP_SG | SHUNT_CAP_GSO4 | SHUNT_CAP_GSO6 | SHUNT_CAP_CSUM | SHUNT_CAP_CSUM6;
+	l->front.port.info.caps =
+		SHUNT_CAP_SG | SHUNT_CAP_GSO4 | SHUNT_CAP_GSO6 | SHUNT_CAP_CSUM | SHUNT_CAP_CSUM6;
 	netif_front_queue_start(l->q);
 	l->port = &l->front.port;
 	l->tx = l->q->tx.shared;
@@ -45,7 +46,8 @@ static void liar_close(struct liar *l)
 {
 	struct shunt_packet *packet;
 
-	assert_true(shunt_port_rx(l->port, 0, &packet, 1) == 0 || (shunt_packets_release(&packet, 1), true));
+	assert_true(shunt_port_rx(l->port, 0, &packet, 1) == 0 ||
+		    (shunt_packets_release(&packet, 1), true));
 	netif_front_fini(&l->front);
 	assert_int_equal(hv_memory_used(twin_hv(l->twin), 1), 0);
 	twin_free(l->twin);
@@ -79,14 +81,15 @@ static uint32_t tx_rsp, rx_rsp;
 
 static void tx_answer(struct liar *l, uint16_t id, int16_t status)
 {
-	netif_tx_slot(l->tx, tx_rsp++)->rsp = (struct netif_tx_response){.id = id, .status = status};
+	netif_tx_slot(l->tx, tx_rsp++)->rsp =
+		(struct netif_tx_response){.id = id, .status = status};
 	atomic_store(&l->tx->rsp_prod, tx_rsp);
 }
 
 static void rx_slot(struct liar *l, uint16_t offset, uint16_t flags, int16_t status)
 {
-	netif_rx_slot(l->rx, rx_rsp++)->rsp =
-		(struct netif_rx_response){.id = 0, .offset = offset, .flags = flags, .status = status};
+	netif_rx_slot(l->rx, rx_rsp++)->rsp = (struct netif_rx_response){
+		.id = 0, .offset = offset, .flags = flags, .status = status};
 }
 
 static void rx_extra(struct liar *l, uint8_t type, uint8_t flags, uint8_t gso_type, uint16_t size)
@@ -147,7 +150,8 @@ static void test_tx_producer(void **state)
 /* An answer of any status gives the buffer back; NULL is for extras, and one too many only costs an id. */
 static void test_tx_status(void **state)
 {
-	static const int16_t statuses[] = {NETIF_RSP_OKAY, NETIF_RSP_ERROR, NETIF_RSP_DROPPED, 77, INT16_MIN};
+	static const int16_t statuses[] = {
+		NETIF_RSP_OKAY, NETIF_RSP_ERROR, NETIF_RSP_DROPPED, 77, INT16_MIN};
 	struct shunt_packet *packet;
 	struct liar l;
 
@@ -351,8 +355,10 @@ static void test_noise(void **state)
 				bool mild = (seed = seed * 1664525 + 1013904223) >> 28 != 0;
 
 				seed = seed * 1664525 + 1013904223;
-				rx_slot(&l, mild ? seed >> 24 : seed >> 16, mild ? seed >> 8 & 3 : (uint16_t)seed,
-					mild ? (int16_t)(14 + (seed >> 20)) / 2 : (int16_t)(seed >> 8));
+				rx_slot(&l, mild ? seed >> 24 : seed >> 16,
+					mild ? seed >> 8 & 3 : (uint16_t)seed,
+					mild ? (int16_t)(14 + (seed >> 20)) / 2
+					     : (int16_t)(seed >> 8));
 			}
 			rx_publish(&l);
 			if (step % 4 == 0)
@@ -362,12 +368,14 @@ static void test_noise(void **state)
 			n = shunt_port_rx(l.port, 0, packets, SHUNT_BATCH);
 			for (unsigned i = 0; i < n; i++) {
 				assert_true(packets[i]->data >= packets[i]->buf);
-				assert_true(packets[i]->data + packets[i]->head_len <= packets[i]->buf + SHUNT_PAGE_SIZE);
+				assert_true(packets[i]->data + packets[i]->head_len <=
+					    packets[i]->buf + SHUNT_PAGE_SIZE);
 				for (unsigned s = 0; s < packets[i]->nsegs; s++) {
 					const struct shunt_seg *seg = &packets[i]->segs[s];
 
 					assert_true(seg->data >= seg->packet->buf);
-					assert_true(seg->data + seg->len <= seg->packet->buf + SHUNT_PAGE_SIZE);
+					assert_true(seg->data + seg->len <=
+						    seg->packet->buf + SHUNT_PAGE_SIZE);
 				}
 			}
 			shunt_packets_release(packets, n);

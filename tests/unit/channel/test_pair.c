@@ -22,13 +22,17 @@ static void both_ways(struct pair *p, const struct frame *frame, struct shunt_pa
 
 static void test_sizes(void **state)
 {
-	static const uint32_t edges[] = {14, 15, 59, 60, 63, 64, 65, 127, 128, 129, 1514, 4095, 4096, 4097, 8191, 8192, 8193, 32768, 61440, 61441, 65534, 65535};
+	static const uint32_t edges[] = {14, 15, 59, 60, 63, 64, 65, 127, 128, 129, 1514, 4095,
+		4096, 4097, 8191, 8192, 8193, 32768, 61440, 61441, 65534, 65535};
 	struct pair p;
 
 	(void)state;
 	pair_open(&p, &(struct pair_config){0});
 	for (unsigned i = 0; i < ARRAY_SIZE(edges) + 65522 / 499 + 1; i++) {
-		struct frame frame = {.len = i < ARRAY_SIZE(edges) ? edges[i] : 14 + (i - (unsigned)ARRAY_SIZE(edges)) * 499, .seed = i};
+		struct frame frame = {.len = i < ARRAY_SIZE(edges)
+						     ? edges[i]
+						     : 14 + (i - (unsigned)ARRAY_SIZE(edges)) * 499,
+			.seed = i};
 
 		both_ways(&p, &frame, frame_make(pair_tx_pool(&p, 0), &frame, 0, 0));
 		both_ways(&p, &frame, frame_make(p.app, &frame, 0, 0));
@@ -51,7 +55,8 @@ static void test_pieces(void **state)
 
 			both_ways(&p, &frame, frame_make(p.app, &frame, 0, each));
 			if (pieces <= XEN_NETIF_NR_SLOTS_MIN + 1)
-				both_ways(&p, &frame, frame_make(pair_tx_pool(&p, 0), &frame, 0, each));
+				both_ways(&p, &frame,
+					frame_make(pair_tx_pool(&p, 0), &frame, 0, each));
 		}
 	}
 	pair_close(&p);
@@ -63,10 +68,22 @@ static void test_fields(void **state)
 		{.len = 1000, .flags = SHUNT_PKT_CSUM_PARTIAL},
 		{.len = 1000, .flags = SHUNT_PKT_CSUM_VALID},
 		{.len = 9000, .flags = SHUNT_PKT_CSUM_PARTIAL},
-		{.len = 60000, .flags = SHUNT_PKT_CSUM_PARTIAL, .gso_type = SHUNT_GSO_TCPV4, .gso_size = 1448},
-		{.len = 65535, .flags = SHUNT_PKT_CSUM_PARTIAL, .gso_type = SHUNT_GSO_TCPV6, .gso_size = 65535},
-		{.len = 100, .flags = SHUNT_PKT_CSUM_PARTIAL, .gso_type = SHUNT_GSO_TCPV6, .gso_size = 1},
-		{.len = 4096, .flags = SHUNT_PKT_CSUM_PARTIAL, .gso_type = SHUNT_GSO_TCPV4, .gso_size = 536},
+		{.len = 60000,
+			.flags = SHUNT_PKT_CSUM_PARTIAL,
+			.gso_type = SHUNT_GSO_TCPV4,
+			.gso_size = 1448},
+		{.len = 65535,
+			.flags = SHUNT_PKT_CSUM_PARTIAL,
+			.gso_type = SHUNT_GSO_TCPV6,
+			.gso_size = 65535},
+		{.len = 100,
+			.flags = SHUNT_PKT_CSUM_PARTIAL,
+			.gso_type = SHUNT_GSO_TCPV6,
+			.gso_size = 1},
+		{.len = 4096,
+			.flags = SHUNT_PKT_CSUM_PARTIAL,
+			.gso_type = SHUNT_GSO_TCPV4,
+			.gso_size = 536},
 	};
 	struct pair p;
 
@@ -180,7 +197,9 @@ static void test_buffers_come_home_late(void **state)
 	}
 	shunt_packets_release(held, n);
 	assert_true(shunt_port_arm(pair_fp(&p), 0));
-	assert_int_equal(p.front->front.queues[0].rx.req_published - p.front->front.queues[0].rx.rsp_cons, NETIF_RX_RING);
+	assert_int_equal(
+		p.front->front.queues[0].rx.req_published - p.front->front.queues[0].rx.rsp_cons,
+		NETIF_RX_RING);
 	pair_close(&p);
 }
 
@@ -210,7 +229,8 @@ static struct frame random_frame(uint32_t *seed)
 {
 	static const uint32_t limits[] = {60, 200, 1514, 4100, 9000, 65535};
 	uint32_t limit = limits[pair_random(seed) % ARRAY_SIZE(limits)];
-	struct frame frame = {.len = 14 + pair_random(seed) % (limit - 13), .seed = pair_random(seed)};
+	struct frame frame = {
+		.len = 14 + pair_random(seed) % (limit - 13), .seed = pair_random(seed)};
 
 	switch (pair_random(seed) % 5) {
 	case 0:
@@ -230,16 +250,21 @@ static struct frame random_frame(uint32_t *seed)
 	return frame;
 }
 
-static struct shunt_packet *random_packet(struct shunt_pool *pool, const struct frame *frame, uint32_t *seed)
+static struct shunt_packet *random_packet(
+	struct shunt_pool *pool, const struct frame *frame, uint32_t *seed)
 {
 	uint32_t least = frame->len / XEN_NETIF_NR_SLOTS_MIN + 1;
-	uint32_t piece = pair_random(seed) % 3 ? 0 : least + pair_random(seed) % (SHUNT_PAGE_SIZE - least + 1);
+	uint32_t piece = pair_random(seed) % 3
+				 ? 0
+				 : least + pair_random(seed) % (SHUNT_PAGE_SIZE - least + 1);
 
-	return frame_make(pool, frame, pair_random(seed) % 3 ? 0 : pair_random(seed) % SHUNT_PAGE_SIZE, piece);
+	return frame_make(pool, frame,
+		pair_random(seed) % 3 ? 0 : pair_random(seed) % SHUNT_PAGE_SIZE, piece);
 }
 
 /* Send up to n frames; those the port does not take are forgotten. */
-static void send_random(struct shunt_port *port, struct shunt_pool *pool, struct flow *flow, unsigned n, uint32_t *seed)
+static void send_random(struct shunt_port *port, struct shunt_pool *pool, struct flow *flow,
+	unsigned n, uint32_t *seed)
 {
 	struct shunt_packet *packets[SHUNT_BATCH];
 	struct frame frames[SHUNT_BATCH];
@@ -309,7 +334,9 @@ static void random_traffic(uint32_t seed, bool split)
 		switch (pair_random(&seed) % 6) {
 		case 0:
 			if (phase & 0x100000)
-				send_random(pair_fp(&w->p), pair_random(&seed) % 2 ? w->p.app : pair_tx_pool(&w->p, 0), &w->up, n, &seed);
+				send_random(pair_fp(&w->p),
+					pair_random(&seed) % 2 ? w->p.app : pair_tx_pool(&w->p, 0),
+					&w->up, n, &seed);
 			break;
 		case 1:
 			if (phase & 0x200000)

@@ -182,7 +182,8 @@ static void test_impossible_responses(void **state)
 		rings_at(r, starts[s]);
 		r->front.req_prod += 10;
 		atomic_store(&r->front.shared->rsp_prod, starts[s] + 1);
-		assert_int_equal(ring_front_responses(&r->front), RING_NOT_SANE); /* not published */
+		assert_int_equal(
+			ring_front_responses(&r->front), RING_NOT_SANE); /* not published */
 		(void)ring_front_publish(&r->front);
 		assert_int_equal(ring_front_responses(&r->front), 1);
 		atomic_store(&r->front.shared->rsp_prod, starts[s] + 11);

@@ -140,17 +140,21 @@ static void test_slot_counts(void **state)
 
 				assert_int_equal(packet->len, 200 * slots);
 				assert_int_equal(packet->head_len, SHUNT_VIEW_HEAD);
-				assert_int_equal(shunt_packet_copy_out(packet, 0, bytes, sizeof(bytes)), 200 * slots);
+				assert_int_equal(
+					shunt_packet_copy_out(packet, 0, bytes, sizeof(bytes)),
+					200 * slots);
 				for (unsigned i = 0; i < slots; i++) {
 					assert_int_equal(bytes[i * 200], i);
 					assert_int_equal(bytes[i * 200 + 199], i);
 				}
 			} else {
-				assert_int_equal(raw_drops(&r, SHUNT_DROP_MALFORMED), slots - NETIF_MAX_SLOTS);
+				assert_int_equal(raw_drops(&r, SHUNT_DROP_MALFORMED),
+					slots - NETIF_MAX_SLOTS);
 			}
 			give_back(&r, &packet, n);
 			for (unsigned i = 0; i < slots; i++)
-				raw_expect_tx(&r, (uint16_t)(40 + i), good ? NETIF_RSP_OKAY : NETIF_RSP_ERROR);
+				raw_expect_tx(&r, (uint16_t)(40 + i),
+					good ? NETIF_RSP_OKAY : NETIF_RSP_ERROR);
 			raw_expect_no_tx(&r);
 			assert_int_equal(r.events[NETIF_BROKEN], 0);
 		}
@@ -168,7 +172,9 @@ static void test_sizes(void **state)
 	raw_open(&r, 0);
 	for (unsigned i = 0; i < 16; i++)
 		raw_tx_slot(&r, RAW_DATA + i, 0, i < 15 ? NETTXF_more_data : 0, (uint16_t)i,
-			i == 0 ? 65535 : i == 15 ? 4095 : 4096);
+			i == 0    ? 65535
+			: i == 15 ? 4095
+				  : 4096);
 	packet = receive(&r);
 	assert_int_equal(packet->len, 65535);
 	give_back(&r, &packet, 1);
@@ -239,7 +245,8 @@ static void test_gso(void **state)
 
 static void test_other_extras(void **state)
 {
-	struct netif_extra_info hash = {.type = XEN_NETIF_EXTRA_TYPE_HASH, .flags = XEN_NETIF_EXTRA_FLAG_MORE};
+	struct netif_extra_info hash = {
+		.type = XEN_NETIF_EXTRA_TYPE_HASH, .flags = XEN_NETIF_EXTRA_FLAG_MORE};
 	struct netif_extra_info xdp = {.type = NETIF_EXTRA_XDP, .flags = XEN_NETIF_EXTRA_FLAG_MORE};
 	struct netif_extra_info gso = gso_extra(1, 100, 0);
 	struct shunt_packet *packet;
@@ -623,12 +630,14 @@ static void test_long_packet_anywhere(void **state)
 				assert_true(tries < 200);
 				assert_true(n <= asked[a]);
 				for (unsigned i = 0; i < n; i++, got++)
-					assert_int_equal(packets[i]->len,
-						got < before ? 60 : got == before ? 1900 : 1000);
+					assert_int_equal(packets[i]->len, got < before    ? 60
+									  : got == before ? 1900
+											  : 1000);
 				shunt_packets_release(packets, n);
 			}
 			(void)shunt_port_rx(r.port, 0, packets, 0);
-			for (unsigned i = 0; i < before + NETIF_MAX_SLOTS + NETIF_DROP_SLOTS + 2; i++) {
+			for (unsigned i = 0; i < before + NETIF_MAX_SLOTS + NETIF_DROP_SLOTS + 2;
+				i++) {
 				uint16_t id;
 				int16_t status;
 
@@ -664,7 +673,8 @@ static void test_out_of_order(void **state)
 			netif_tx_slot(r.tx.shared, r.tx.req_prod - 1)->req.flags |= GSO_FLAGS;
 			raw_tx_extra(&r, &gso);
 			for (unsigned k = 1; k < 4; k++)
-				raw_tx_slot(&r, RAW_DATA + k, 0, k < 3 ? NETTXF_more_data : 0, (uint16_t)(i * 16 + k), 300);
+				raw_tx_slot(&r, RAW_DATA + k, 0, k < 3 ? NETTXF_more_data : 0,
+					(uint16_t)(i * 16 + k), 300);
 		}
 	}
 	(void)raw_tx_publish(&r);
@@ -855,7 +865,8 @@ static void test_rx_layout(void **state)
 				assert_int_equal(response.status, n);
 				assert_int_equal(response.flags,
 					(last ? 0 : NETRXF_more_data) |
-						(gso && s == 0 ? NETRXF_extra_info | NETRXF_csum_blank |
+						(gso && s == 0 ? NETRXF_extra_info |
+									 NETRXF_csum_blank |
 									 NETRXF_data_validated
 							       : 0));
 				check_bytes(&r, RAW_DATA + slot, (uint8_t)i, at, n);
@@ -929,7 +940,8 @@ static void test_rx_grant_fails(void **state)
 	for (unsigned k = 0; k < 5; k++) {
 		raw_open(&r, 0);
 		for (unsigned i = 0; i < 5; i++)
-			(void)raw_rx_post(&r, (uint16_t)i, i == k ? 8000 : raw_ref(&r, RAW_DATA + i));
+			(void)raw_rx_post(
+				&r, (uint16_t)i, i == k ? 8000 : raw_ref(&r, RAW_DATA + i));
 		packets[0] = raw_packet(&r, 4 * 4096, 1);
 		packets[0]->gso_type = 2;
 		packets[0]->gso_size = 1000;

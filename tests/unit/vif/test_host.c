@@ -33,7 +33,7 @@ struct guest {
 	domid_t domid;
 	struct platform *platform;
 	struct netif_frontend *front;
-	bool away; /* the traffic thread leaves it alone */
+	bool away;                 /* the traffic thread leaves it alone */
 	uint32_t sent[GUESTS + 1]; /* to each, to all */
 	uint32_t next[GUESTS][2];  /* place expected: from each, to this one and to all */
 	uint64_t got;
@@ -92,7 +92,8 @@ static void pump(struct rig *r)
 
 static void sleep_ms(unsigned ms)
 {
-	const struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * (long)CLOCK_MS};
+	const struct timespec ts = {
+		.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * (long)CLOCK_MS};
 
 	(void)nanosleep(&ts, NULL);
 }
@@ -112,7 +113,8 @@ static void await_state(struct rig *r, struct guest *g, enum vif_state state)
 	while (state_of(g) != state) {
 		pump(r);
 		if (clock_ns() > deadline)
-			fail_msg("%s, not %s", vif_state_names[state_of(g)], vif_state_names[state]);
+			fail_msg(
+				"%s, not %s", vif_state_names[state_of(g)], vif_state_names[state]);
 	}
 }
 
@@ -130,7 +132,8 @@ static void guest_attach(struct rig *r, struct guest *g)
 {
 	const struct ucred peer = {.pid = 1, .uid = OWNER};
 	char device[64];
-	struct netif_frontend_config config = {.name = "guest", .device = device, .max_queues = 8, .split = true};
+	struct netif_frontend_config config = {
+		.name = "guest", .device = device, .max_queues = 8, .split = true};
 	char why[128];
 
 	assert_int_equal(vif_attach(g->vif, &peer, &g->domid, why, sizeof(why)), 0);
@@ -212,7 +215,8 @@ struct tag {
 	uint32_t len;
 } __attribute__((packed));
 
-static void frame_fill(struct shunt_packet *packet, unsigned from, unsigned to, uint32_t place, uint32_t len)
+static void frame_fill(
+	struct shunt_packet *packet, unsigned from, unsigned to, uint32_t place, uint32_t len)
 {
 	struct tag tag = {(uint8_t)from, (uint8_t)to, place, len};
 	uint8_t *d = packet->data;
@@ -237,8 +241,8 @@ static void frame_take(struct guest *g, unsigned self, const struct shunt_packet
 	uint32_t *next;
 
 	memcpy(&tag, bytes + 14, sizeof(tag));
-	if (len != tag.len || tag.from >= GUESTS || tag.from == self || (tag.to != self && tag.to != ALL) ||
-		bytes[len - 1] != (uint8_t)tag.place) {
+	if (len != tag.len || tag.from >= GUESTS || tag.from == self ||
+		(tag.to != self && tag.to != ALL) || bytes[len - 1] != (uint8_t)tag.place) {
 		g->wrong++;
 		return;
 	}
@@ -281,7 +285,8 @@ static void guest_send(struct rig *r, unsigned self)
 	if (r->flood && next_random(&r->seed) % r->flood == 0)
 		to = ALL;
 	queue = to % g->front->front.nqueues;
-	n = shunt_pool_take(g->front->front.queues[queue].tx_pool, packets, 1 + next_random(&r->seed) % 32);
+	n = shunt_pool_take(
+		g->front->front.queues[queue].tx_pool, packets, 1 + next_random(&r->seed) % 32);
 	for (unsigned i = 0; i < n; i++) {
 		uint32_t len = next_random(&r->seed) % 4 ? 60 : 60 + next_random(&r->seed) % 1455;
 
@@ -383,11 +388,13 @@ static void settle_and_check(struct rig *r)
 		host_totals(r->host, &t);
 		guests_counted(r, &tx, &rx);
 		if (clock_ns() > deadline)
-			fail_msg("guests sent %llu, host received %llu + %llu, delivered %llu, accounts for %llu, guests got %llu",
+			fail_msg(
+				"guests sent %llu, host received %llu + %llu, delivered %llu, accounts for %llu, guests got %llu",
 				(unsigned long long)tx, (unsigned long long)t.received,
 				(unsigned long long)t.replicated, (unsigned long long)t.delivered,
 				(unsigned long long)accounted(&t), (unsigned long long)rx);
-	} while (t.received != tx || t.received + t.replicated != accounted(&t) || t.delivered != rx);
+	} while (t.received != tx || t.received + t.replicated != accounted(&t) ||
+		 t.delivered != rx);
 }
 
 static void traffic_stop(struct rig *r)
@@ -650,7 +657,8 @@ static void test_quarantine(void **state)
 	traffic_pause(&r, true);
 	liar = &r.guests[3];
 	liar->away = true;
-	atomic_store(&liar->front->front.queues[0].tx.shared->req_prod, liar->front->front.queues[0].tx.req_prod + 1000);
+	atomic_store(&liar->front->front.queues[0].tx.shared->req_prod,
+		liar->front->front.queues[0].tx.req_prod + 1000);
 	evtchn_notify(liar->front->front.queues[0].tx_event);
 	traffic_pause(&r, false);
 	await_state(&r, liar, VIF_QUARANTINED);

@@ -329,6 +329,9 @@ void vif_detach(struct vif *vif, const char *why)
 	}
 	(void)snprintf(path, sizeof(path), "/local/domain/%u/backend/vif/%u", p->domid, vif->domid);
 	(void)p->ops->store_rm(p, 0, path);
+	/* The guest's own nodes go with its domain, those above them are ours. */
+	(void)snprintf(path, sizeof(path), "/local/domain/%u", vif->domid);
+	(void)p->ops->store_rm(p, 0, path);
 	if (vif->state == VIF_QUARANTINED)
 		why = vif->reason; /* worth more than how the connection ended */
 	hv_domain_destroy(host->config.hv, vif->domid);

@@ -29,6 +29,7 @@ enum {
 /* What the peer saw since the case began. */
 struct peer_counts {
 	unsigned good;  /* raw_frame, whole */
+	unsigned fresh; /* likewise, from the honest guest that comes after the attacker */
 	unsigned bad;   /* begins like one and is not */
 	unsigned other; /* something else, from the attacker's MAC */
 	unsigned spoof; /* from another source MAC */

@@ -690,13 +690,20 @@ static void test_quarantine(void **state)
 	rig_close(&r);
 }
 
+/* Bytes in 50 ms: less than the guests can send, which the thread sanitizer slows. */
+#ifdef __SANITIZE_THREAD__
+enum { RATE_BYTES = 50000 };
+#else
+enum { RATE_BYTES = 200000 };
+#endif
+
 /* Over one and a half seconds, what the host takes from a guest is its rate to 5 %. */
 static void test_rate(void **state)
 {
-	const struct rate_limit rate = {200000, 50000}; /* 4 MB/s */
+	const struct rate_limit rate = {RATE_BYTES, 50000};
 	struct vif_status before, after;
 	uint64_t t0, t1;
-	double took, want;
+	double took = 0, want = 1;
 	struct rig r;
 
 	(void)state;
@@ -704,15 +711,18 @@ static void test_rate(void **state)
 	r.long_ones = true;
 	traffic_start(&r);
 	run_for(&r, 300); /* the burst is spent */
-	t0 = clock_ns();
-	vif_status(r.guests[0].vif, &before);
-	run_for(&r, 1500);
-	t1 = clock_ns();
-	vif_status(r.guests[0].vif, &after);
-	took = (double)(after.stats.rx_bytes - before.stats.rx_bytes);
-	want = (double)(t1 - t0) / 1e9 * 4e6;
-	if (took > want * 1.05)
-		fail_msg("%.0f bytes, at most %.0f were allowed", took, want);
+	/* Too much is wrong at any time; too little may be a busy machine's, so there is a second and a third try. */
+	for (unsigned try = 0; try < 5 && took < want * 0.95; try++) {
+		t0 = clock_ns();
+		vif_status(r.guests[0].vif, &before);
+		run_for(&r, 1000);
+		t1 = clock_ns();
+		vif_status(r.guests[0].vif, &after);
+		took = (double)(after.stats.rx_bytes - before.stats.rx_bytes);
+		want = (double)(t1 - t0) / 1e9 * RATE_BYTES * 20;
+		if (took > want * 1.05 + RATE_BURST_MIN)
+			fail_msg("%.0f bytes, at most %.0f were allowed", took, want);
+	}
 	if (took < want * 0.95)
 		fail_msg("%.0f bytes, %.0f were allowed", took, want);
 	settle_and_check(&r);

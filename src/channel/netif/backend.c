@@ -139,13 +139,14 @@ static int queue_bind(struct netif_backend *b, struct netif_back_queue *q, const
 	char text[16];
 	int err;
 
-	if (store_gets(b->platform, 0, dir, "event-channel", text, sizeof(text)) >= 0) {
-		err = bind_event(b, dir, "event-channel", &q->tx_event);
-		q->rx_event = q->tx_event;
-	} else {
+	/* NETIF-CHANNELS: split ones first. */
+	if (store_gets(b->platform, 0, dir, "event-channel-tx", text, sizeof(text)) >= 0) {
 		err = bind_event(b, dir, "event-channel-tx", &q->tx_event);
 		if (!err)
 			err = bind_event(b, dir, "event-channel-rx", &q->rx_event);
+	} else {
+		err = bind_event(b, dir, "event-channel", &q->tx_event);
+		q->rx_event = q->tx_event;
 	}
 	return err ? err : queue_fd(q);
 }

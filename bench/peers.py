@@ -150,8 +150,8 @@ def devices(kind, run, ring):
         else:
             switch += ["--vdev", f"net_vhost{i},iface={socket},queues=1"]
             guest += ["--vdev", f"virtio_user{i},path={socket},queues=1,queue_size={ring}"]
-    if kind == "vhost":
-        guest.append("--single-file-segments")
+    # virtio_user needs it, and memif's client for zero copy, its faster mode.
+    guest.append("--single-file-segments")
     return switch, guest
 
 

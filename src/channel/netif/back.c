@@ -79,7 +79,7 @@ __attribute__((format(printf, 2, 3), cold)) static void queue_break(
 	va_start(ap, format);
 	(void)vsnprintf(q->broken + n, sizeof(q->broken) - (size_t)n, format, ap);
 	va_end(ap);
-	(void)q->back->notify(q->back->notify_arg, q, NETIF_BROKEN, NULL);
+	q->reported = q->back->notify(q->back->notify_arg, q, NETIF_BROKEN, NULL);
 }
 
 /* ---- guest to host ---- */
@@ -842,8 +842,12 @@ static bool back_arm(struct shunt_port *port, unsigned queue)
 	struct netif_back_queue *q = &CONTAINER_OF(port, struct netif_back, port)->queues[queue];
 	int waiting;
 
-	if (!q->running)
-		return true;
+	if (!q->running) {
+		/* No sleep before the control thread has been told. */
+		if (q->broken[0] && !q->reported)
+			q->reported = q->back->notify(q->back->notify_arg, q, NETIF_BROKEN, NULL);
+		return !q->broken[0] || q->reported;
+	}
 	tx_publish(q);
 	(void)evtchn_consume(q->tx_event);
 	if (q->rx_event != q->tx_event)
@@ -944,6 +948,7 @@ int netif_back_queue_start(
 	q->stalled = false;
 	q->stuck_since = 0;
 	q->broken[0] = 0;
+	q->reported = false;
 	q->running = true;
 	if (!ring_back_attach(&q->tx, q->tx_map.addr, NETIF_TX_RING)) {
 		queue_break(

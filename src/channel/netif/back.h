@@ -80,6 +80,7 @@ struct netif_back_queue {
 	struct grant_map tx_map;
 	struct grant_map rx_map;
 	char broken[96]; /* set before NETIF_BROKEN is notified */
+	bool reported;   /* and that was passed on */
 };
 
 struct netif_back {

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -276,6 +277,13 @@ static pid_t fork_child(int keep, int keep2)
 	return 0;
 }
 
+/* The host's CPUs are not what is tested: an attacker that computes must not keep a process from running that is paced,
+ * or the two that it tries to harm from each other. */
+static void go_first(void)
+{
+	(void)setpriority(PRIO_PROCESS, 0, -15);
+}
+
 static bool start_shuntd(struct world *w, const char *program)
 {
 	char path[128];
@@ -308,6 +316,7 @@ static bool start_shuntd(struct world *w, const char *program)
 		char log[128];
 		int fd;
 
+		go_first();
 		(void)snprintf(log, sizeof(log), "%s/log", w->dir);
 		fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 		if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
@@ -503,8 +512,10 @@ static bool start_bystanders(struct world *w)
 	if (w->seen == MAP_FAILED)
 		return false;
 	w->bystanders = fork_child(-1, -1);
-	if (w->bystanders == 0)
+	if (w->bystanders == 0) {
+		go_first();
 		bystanders_main(w);
+	}
 	for (unsigned i = 0; i < START_MS / 10; i++) {
 		if (atomic_load(&w->seen->ready) && atomic_load(&w->seen->received) > 10 * BURST)
 			return true;
